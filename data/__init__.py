@@ -1,0 +1,1 @@
+"""Ground floor: file formats, images, rendered scenes and evaluation. Knows no stage."""

@@ -1,0 +1,124 @@
+"""Reading and writing files so that they are there whole or not at all."""
+
+import errno
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from data.errors import UserError
+
+_MENDS = {
+    errno.ENOSPC: ("the disk is full", "Free space there, or choose another folder"),
+    errno.EDQUOT: ("the disk quota is used up", "Free space there, or choose another folder"),
+    errno.EACCES: ("it may not be written or read", "Change its permissions, or choose another path"),
+    errno.EPERM: ("it may not be written or read", "Change its permissions, or choose another path"),
+    errno.EROFS: ("the file system is read-only", "Choose a folder that can be written"),
+    errno.ENOTDIR: ("a part of the path is a file, not a folder", "Choose another path"),
+    errno.EISDIR: ("it is a folder", "Name a file"),
+    errno.ENOENT: ("it does not exist", "Check the path"),
+    errno.EEXIST: ("it exists and is not what is needed here", "Choose another path"),
+    errno.ENAMETOOLONG: ("the name is too long", "Choose a shorter path"),
+    errno.EFBIG: ("the file grew past the limit on file sizes", "Raise the limit, or choose another folder"),
+}
+
+
+@contextmanager
+def disk_errors(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn the OS errors that a user can mend (full, forbidden, missing) into a `UserError` about `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _MENDS:
+            raise
+        problem, mend = _MENDS[error.errno]
+        raise UserError(path, "path", error.filename or str(path), problem, mend) from error
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success sync it and rename it to `path`, on failure remove it."""
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            _apply_umask(temporary)
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            _sync_folder(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `content` to `path` atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_json(path: Path, value: Any, *, indent: int | None = None) -> None:
+    """Write `value` as strict JSON (no NaN), atomically; the same value gives the same bytes."""
+    write_bytes(path, (json.dumps(value, indent=indent, allow_nan=False, ensure_ascii=False) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """Parse a JSON file; NaN and Infinity are kept as floats so that the reader can name the field.
+
+    Raises: UserError if the file is missing, not readable, or not JSON (line and column are named).
+    """
+    with disk_errors(path):
+        content = Path(path).read_bytes()
+    try:
+        return json.loads(content)
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        where = f"line {error.lineno} column {error.colno}" if isinstance(error, json.JSONDecodeError) else "content"
+        raise UserError(path, where, content[:40], f"not valid JSON ({error})", "Write the file again") from error
+
+
+def sha256_file(path: Path) -> str:
+    """Hex SHA-256 of the file's bytes."""
+    with disk_errors(path), Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha256(file)
+
+
+def resolve_inside(root: Path, name: str, *, file: str | os.PathLike[str], field: str) -> Path:
+    """Join a file name that came from a file to `root`, refusing whatever would leave it.
+
+    Raises: UserError naming `file` and `field` if `name` is absolute or climbs out of `root`.
+    """
+    candidate = root / name
+    if not name or "\0" in name or not candidate.resolve().is_relative_to(root.resolve()):
+        raise UserError(
+            file, field, name, f"which leaves the image folder {root}", "Use a file name relative to that folder"
+        )
+    return candidate
+
+
+def _sha256(file: Any) -> str:
+    digest = hashlib.sha256()
+    while chunk := file.read(1 << 20):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _apply_umask(path: Path) -> None:
+    """Give a mkstemp file (mode 0600) the permissions that a plain `open` would have given."""
+    mask = os.umask(0)
+    os.umask(mask)
+    path.chmod(0o666 & ~mask)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

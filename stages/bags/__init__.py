@@ -1,0 +1,1 @@
+"""Stage one: Segment Anything gives every point a bag of candidate masks."""

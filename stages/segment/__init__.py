@@ -1,0 +1,1 @@
+"""Stage three: SOLOv2 trained on the selected masks."""

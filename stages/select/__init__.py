@@ -1,0 +1,1 @@
+"""Stage two: multiple-instance learning selects the mask that is the object."""
