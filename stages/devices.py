@@ -1,0 +1,61 @@
+"""Which device a stage runs on, and how many CPU threads it may take."""
+
+import os
+from pathlib import Path
+
+import torch
+
+from data.errors import UserError
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """The device behind a ``device`` setting.
+
+    Args:
+        name: ``auto`` (CUDA, else MPS, else CPU), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+    Raises: UserError if there is no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda:0" if torch.cuda.is_available() else "mps" if _has_mps() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise _no_device(name, "which is not a device name") from error
+    if device.type == "cuda":
+        index = device.index or 0
+        if index >= torch.cuda.device_count():
+            raise _no_device(name, f"but this machine shows {torch.cuda.device_count()} CUDA devices")
+        return torch.device("cuda", index)
+    if device.type == "mps" and not _has_mps():
+        raise _no_device(name, "but this machine has no Apple GPU")
+    if device.type not in ("cpu", "mps"):
+        raise _no_device(name, "which is not supported")
+    return device
+
+
+def available_cores() -> int:
+    """CPU cores that this process may use: its affinity, cut by the container's quota."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = Path("/sys/fs/cgroup/cpu.max")
+    if quota.is_file():
+        limit, period = quota.read_text().split()[:2]
+        if limit != "max":
+            cores = min(cores, max(1, int(limit) // int(period)))
+    return cores
+
+
+def limit_threads() -> None:
+    """Let torch use the cores it really has; oversubscription in containers costs more than it brings.
+
+    ``OMP_NUM_THREADS``, where the user set it, has the last word.
+    """
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(min(torch.get_num_threads(), available_cores()))
+
+
+def _has_mps() -> bool:
+    return torch.backends.mps.is_available()
+
+
+def _no_device(name: str, problem: str) -> UserError:
+    return UserError("settings", "device", name, problem, "Use auto, cpu, cuda, cuda:N or mps")
