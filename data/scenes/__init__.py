@@ -1,0 +1,6 @@
+"""Rendered scenes with exact truth: objects made of parts that classes share, touching neighbours, clutter, occlusion."""
+
+from data.scenes.catalogue import CLASS_NAMES
+from data.scenes.scene import Scene, render_scene
+
+__all__ = ["CLASS_NAMES", "Scene", "render_scene"]
