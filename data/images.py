@@ -1,0 +1,115 @@
+"""Reading photographs of every common kind as 8-bit RGB, turned the way their annotations were made."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from data.errors import UserError
+
+_ORIENTATION = 0x0112
+_QUARTER_TURNS = (5, 6, 7, 8)
+_DEEP_GREY = ("I", "I;16", "I;16L", "I;16B", "I;16N")
+
+Pixels = NDArray[np.uint8]
+
+
+def read_image(
+    path: Path,
+    height: int | None,
+    width: int | None,
+    *,
+    file: str | PathLike[str] | None = None,
+    field: str = "file_name",
+) -> Pixels:
+    """Decode an image to RGB.
+
+    EXIF orientation: the annotation decides. If its size is that of the turned image (as viewers show it), the image
+    is turned; if only the raw size fits, it is left as it lies on disk. Where both fit (half turns, mirrored and square
+    images), and without a size, it is turned. Grey, palette and CMYK become RGB, 16-bit grey loses its low byte,
+    transparency is dropped without blending.
+
+    Args:
+        height, width: Size that the annotation file gives in pixels, or None to take the image as viewers show it.
+        file, field: The annotation file and its field to blame; the image itself if there is none.
+    Returns: (H, W, 3) uint8 RGB.
+    Raises: UserError if the image is missing, not an image, truncated, too large, or of another size.
+    """
+    blamed = (path if file is None else file, field)
+    with _opened(path, blamed) as image:
+        turn = _should_turn(image, height, width, path, blamed)
+        pixels = _to_rgb(ImageOps.exif_transpose(image) if turn else image, path, blamed)
+    return pixels
+
+
+def image_size(path: Path, *, file: str | PathLike[str] | None = None, field: str = "file_name") -> tuple[int, int]:
+    """(height, width) in pixels as viewers show the image, EXIF orientation applied, without decoding it.
+
+    Raises: UserError if the file is missing or is not an image.
+    """
+    with _opened(path, (path if file is None else file, field)) as image:
+        width, height = image.size
+        return (width, height) if _orientation(image) in _QUARTER_TURNS else (height, width)
+
+
+@contextmanager
+def _opened(path: Path, blamed: tuple[str | PathLike[str], str]) -> Iterator[Image.Image]:
+    """Open an image and turn every failure of Pillow, here or while decoding, into a UserError."""
+    try:
+        with Image.open(path) as image:
+            yield image
+    except UserError:
+        raise
+    except FileNotFoundError as error:
+        mend = "Check the image folder, or remove the image from the file"
+        raise UserError(*blamed, str(path), "but there is no such image", mend) from error
+    except PermissionError as error:
+        raise UserError(*blamed, str(path), "which may not be read", "Change its permissions") from error
+    except IsADirectoryError as error:
+        raise UserError(*blamed, str(path), "which is a folder, not an image", "Name an image file") from error
+    except Image.DecompressionBombError as error:
+        raise UserError(*blamed, str(path), f"too large an image ({error})", "Cut it into tiles") from error
+    except Image.UnidentifiedImageError as error:
+        empty = not path.stat().st_size
+        problem = "an empty file" if empty else "which is not an image that can be read"
+        raise UserError(*blamed, str(path), problem, "Replace it by a JPEG, PNG or TIFF image") from error
+    except Exception as error:  # damaged bytes make Pillow's decoders raise SyntaxError, struct.error, OSError ...
+        problem = f"a damaged image ({type(error).__name__}: {error})"
+        raise UserError(*blamed, str(path), problem, "Get the file again, or remove it from the set") from error
+
+
+def _orientation(image: Image.Image) -> int:
+    value = image.getexif().get(_ORIENTATION, 1)
+    return value if isinstance(value, int) else 1
+
+
+def _should_turn(
+    image: Image.Image,
+    height: int | None,
+    width: int | None,
+    path: Path,
+    blamed: tuple[str | PathLike[str], str],
+) -> bool:
+    raw = (image.height, image.width)
+    turned = raw[::-1] if _orientation(image) in _QUARTER_TURNS else raw
+    if height is None or width is None or (height, width) == turned:
+        return True
+    if (height, width) == raw:
+        return False
+    problem = f"which is {raw[1]} wide and {raw[0]} high, but the annotation says {width} wide and {height} high"
+    raise UserError(*blamed, str(path), problem, "Give the original image, or correct height and width")
+
+
+def _to_rgb(image: Image.Image, path: Path, blamed: tuple[str | PathLike[str], str]) -> Pixels:
+    if image.mode in _DEEP_GREY:
+        grey = np.asarray(image).astype(np.int64)
+        if grey.size and (grey.min() < 0 or grey.max() > 65535):
+            raise UserError(*blamed, str(path), "whose pixels need more than 16 bits", "Convert it to 8 bits")
+        return np.repeat((grey >> 8).astype(np.uint8)[:, :, None], 3, axis=2)
+    if image.mode == "F":
+        raise UserError(*blamed, str(path), "whose pixels are floats", "Convert it to 8 bits")
+    return np.array(image.convert("RGB"))
