@@ -1,4 +1,4 @@
-"""Rendered scenes with exact truth: objects made of parts that classes share, touching neighbours, clutter, occlusion."""
+"""Rendered scenes with exact truth: objects made of shared parts, touching neighbours, clutter, occlusion."""
 
 from data.scenes.catalogue import CLASS_NAMES
 from data.scenes.scene import Scene, render_scene

@@ -1,4 +1,4 @@
-"""The eight classes. Wheels, stems, triangles, discs and boxes recur in several, so that no single part tells the class."""
+"""The eight classes. Wheels, stems, triangles, discs and boxes recur, so that no single part tells the class."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The tiny SAM of the demo: the real `segment_anything` classes at 256 px, 1.6 M parameters, trained on rendered scenes."""
+"""The tiny SAM of the demo: the real `segment_anything` classes at 256 px, 1.9 M parameters."""
 
 import torch
 from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer

@@ -41,7 +41,7 @@ class DenseHead(nn.Module):
 
 
 def decode(sam: Sam, embedding: Tensor, prompts: PromptBatch) -> tuple[Tensor, Tensor]:
-    """(P, 4, 128, 128) logits and (P, 4) predicted IoU of all four tokens, from one image's (1, C, 32, 32) embedding."""
+    """Logits (P, 4, 128, 128) and predicted IoU (P, 4) of all four tokens, from one (1, C, 32, 32) embedding."""
     point = torch.from_numpy(prompts.point_xy)[:, None]
     box = None if prompts.box_xyxy is None else torch.from_numpy(prompts.box_xyxy)
     sparse, dense = sam.prompt_encoder(points=(point, torch.ones(point.shape[:2])), boxes=box, masks=None)
