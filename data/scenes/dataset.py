@@ -1,0 +1,62 @@
+"""Rendered scenes as a data set on disk: a folder of PNG files and a COCO instances file with exact masks."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from data.boxes import mask_to_box, xyxy_to_xywh
+from data.files import atomic_path, disk_errors, write_json
+from data.masks import encode_mask
+from data.scenes.catalogue import CLASS_NAMES
+from data.scenes.scene import Scene, render_scene
+
+
+def write_scene_dataset(folder: Path, seeds: Sequence[int], *, size: int = 256, quiet: bool = False) -> Path:
+    """Render one image per seed into ``folder/images`` and the truth into ``folder/instances.json``.
+
+    Args:
+        folder: Created if need be; equal seeds give equal bytes.
+        seeds: Scene seeds; image ids count from 1 in their order, annotation ids count from 1 over all images.
+        size: Side of the images in pixels.
+    Returns: path of instances.json.
+    """
+    images_dir = folder / "images"
+    with disk_errors(images_dir):
+        images_dir.mkdir(parents=True, exist_ok=True)
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for image_id, seed in enumerate(tqdm(seeds, desc="scenes", unit="image", disable=quiet), start=1):
+        scene = render_scene(seed, size)
+        name = f"scene_{seed}.png"
+        with atomic_path(images_dir / name) as temporary:
+            Image.fromarray(scene.image).save(temporary, format="PNG", compress_level=1)
+        images.append({"id": image_id, "file_name": name, "height": size, "width": size})
+        annotations += _annotations(scene, image_id, first_id=len(annotations) + 1)
+    categories = [{"id": index, "name": name} for index, name in enumerate(CLASS_NAMES, start=1)]
+    truth = folder / "instances.json"
+    write_json(truth, {"images": images, "annotations": annotations, "categories": categories})
+    return truth
+
+
+def _annotations(scene: Scene, image_id: int, first_id: int) -> list[dict[str, Any]]:
+    annotations = []
+    for index, class_index in enumerate(scene.class_index):
+        mask = scene.instance_map == index + 1
+        counts = encode_mask(mask).decode("ascii")
+        box = xyxy_to_xywh(mask_to_box(mask)[None])[0]
+        annotations.append(
+            {
+                "id": first_id + index,
+                "image_id": image_id,
+                "category_id": class_index + 1,
+                "segmentation": {"size": list(mask.shape), "counts": counts},
+                "bbox": [float(value) for value in box],
+                "area": int(np.count_nonzero(mask)),
+                "iscrowd": 0,
+            }
+        )
+    return annotations

@@ -1,0 +1,114 @@
+"""The folder of one run: resolved settings, manifest, and the rule that a run is never overwritten by another."""
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from data.errors import UserError
+from data.files import disk_errors, read_json, write_bytes, write_json
+from pipeline.settings import read_toml, to_toml
+
+_PACKAGES = ("sapnet-pipe", "torch", "torchvision", "segment-anything", "lightning-fabric", "pycocotools", "numpy")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """An opened run folder.
+
+    Attributes:
+        path: The folder.
+        manifest: What manifest.json holds.
+    """
+
+    path: Path
+    manifest: dict[str, Any]
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Record the result metrics and that the run is complete."""
+        write_json(self.path / "manifest.json", {**self.manifest, "status": "complete", "result": result}, indent=2)
+
+
+def open_run(
+    path: Path, *, command: str, settings: BaseModel, inputs: Mapping[str, str], seed: int, resume: bool
+) -> RunFolder:
+    """Create the run folder, or with `resume` go on in the one that is there.
+
+    Args:
+        path: The folder, which must be new (or empty) unless `resume`.
+        command: For example ``select``.
+        settings: Resolved settings; a resumed run must have the same, but for ``device``.
+        inputs: Names of the inputs and their fingerprints; a resumed run must have the same.
+        seed: The run's seed.
+    Raises: UserError if the folder is taken, or belongs to another command, other settings or other inputs.
+    """
+    manifest = {
+        "command": command,
+        "status": "running",
+        "seed": seed,
+        "inputs": dict(inputs),
+        "versions": _versions(),
+    }
+    with disk_errors(path):
+        if path.exists() and not path.is_dir():
+            raise UserError("--out", "path", str(path), "a file, not a folder", "Choose another path")
+        taken = path.is_dir() and any(path.iterdir())
+    if taken and (path / "manifest.json").exists():
+        _check_same_run(path, manifest, settings, resume)
+    elif taken:
+        raise UserError("--out", "path", str(path), "holds files of something else", "Choose a new folder")
+    with disk_errors(path):
+        path.mkdir(parents=True, exist_ok=True)
+    write_bytes(path / "config.toml", to_toml(settings).encode())
+    write_json(path / "manifest.json", manifest, indent=2)
+    return RunFolder(path, manifest)
+
+
+def _check_same_run(path: Path, wanted: Mapping[str, Any], settings: BaseModel, resume: bool) -> None:
+    file = path / "manifest.json"
+    found = read_json(file)
+    if not isinstance(found, dict) or "command" not in found:
+        raise UserError(file, "command", "missing", "not the manifest of a run", "Choose a new folder")
+    if not resume:
+        mend = "Add --resume to go on with that run, or choose a new folder"
+        raise UserError("--out", "path", str(path), f"already holds a {found['command']} run", mend)
+    if found["command"] != wanted["command"]:
+        raise UserError(file, "command", found["command"], f"not {wanted['command']}", "Choose a new folder")
+    for name, fingerprint in wanted["inputs"].items():
+        before = found.get("inputs", {}).get(name)
+        if before != fingerprint:
+            problem = f"but {name} is now {fingerprint[:12]}"
+            raise UserError(file, f"inputs.{name}", before, problem, "Give the same input, or choose a new folder")
+    _check_same_settings(path / "config.toml", settings)
+
+
+def _check_same_settings(file: Path, settings: BaseModel) -> None:
+    before, now = _flat(read_toml(file)), _flat(settings.model_dump(mode="json"))
+    for name in sorted(before.keys() | now.keys()):
+        if name != "device" and before.get(name) != now.get(name):
+            problem = f"but now it is {now.get(name)!r}"
+            raise UserError(file, name, before.get(name), problem, "A changed setting needs a new folder")
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        elif value is not None:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    return versions

@@ -1,0 +1,156 @@
+"""Settings of a command: defaults, preset, TOML file, ``--set`` and flags, later ones winning, checked once."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tomli_w
+from pydantic import BaseModel, ValidationError
+
+from data.errors import UserError
+from data.files import disk_errors
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def resolve_settings(
+    model: type[Model],
+    *,
+    preset: Mapping[str, Any] | None = None,
+    file: Path | None = None,
+    assignments: Sequence[str] = (),
+    flags: Mapping[str, Any] | None = None,
+) -> Model:
+    """One validated settings model.
+
+    Args:
+        model: The pydantic model of the command.
+        preset: Nested values of the named preset.
+        file: TOML file of nested values.
+        assignments: ``key.subkey=value`` texts; a value is read as TOML, else taken as a string.
+        flags: Values of the command line's own flags; None means "not given".
+    Raises: UserError naming the first setting at fault.
+    """
+    values: dict[str, Any] = {}
+    origin: dict[str, str] = {}
+    _overlay(values, dict(preset or {}), origin, "preset")
+    if file is not None:
+        _overlay(values, read_toml(file), origin, str(file))
+    for text in assignments:
+        _overlay(values, _assignment(text), origin, "--set")
+    _overlay(values, {key: value for key, value in (flags or {}).items() if value is not None}, origin, "flag")
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise _named(error, origin, model) from error
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Parse a TOML file. Raises: UserError if it is missing or malformed."""
+    with disk_errors(path):
+        content = path.read_bytes()
+    try:
+        return tomllib.loads(content.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(path, "content", content[:40], f"not valid TOML ({error})", "Correct the file") from error
+
+
+def to_toml(settings: BaseModel) -> str:
+    """The resolved settings as TOML; what is None is left out, which means the same."""
+    return tomli_w.dumps(_without_none(settings.model_dump(mode="json")))
+
+
+def preset_named(presets: Mapping[str, Mapping[str, Any]], name: str) -> Mapping[str, Any]:
+    """The preset of that name. Raises: UserError listing the names there are."""
+    if name not in presets:
+        known = ", ".join(sorted(presets))
+        raise UserError("--preset", "name", name, "no such preset", f"Choose one of: {known}")
+    return presets[name]
+
+
+def _overlay(
+    values: dict[str, Any], new: Mapping[str, Any], origin: dict[str, str], source: str, path: str = ""
+) -> None:
+    for key, value in new.items():
+        name = f"{path}{key}"
+        if isinstance(value, Mapping) and isinstance(values.get(key), dict):
+            _overlay(values[key], value, origin, source, f"{name}.")
+        else:
+            values[key] = _copied(value)
+            origin[name] = source
+
+
+def _copied(value: Any) -> Any:
+    return {key: _copied(item) for key, item in value.items()} if isinstance(value, Mapping) else value
+
+
+def _assignment(text: str) -> dict[str, Any]:
+    key, separator, raw = text.partition("=")
+    names = key.strip().split(".")
+    if not separator or not all(names):
+        raise UserError("--set", "argument", text, "not of the form key=value", "Write for example train.lr=0.01")
+    value: Any = _parsed(raw.strip())
+    for name in reversed(names):
+        value = {name: value}
+    return value
+
+
+def _parsed(raw: str) -> Any:
+    """A TOML value (number, true, list, quoted string), or the bare text itself."""
+    try:
+        return tomllib.loads(f"value = {raw}")["value"]
+    except tomllib.TOMLDecodeError:
+        return raw
+
+
+def _named(error: ValidationError, origin: Mapping[str, str], model: type[BaseModel]) -> UserError:
+    fault = error.errors()[0]
+    field = ".".join(str(part) for part in fault["loc"]) or "settings"
+    source = next((origin[name] for name in _prefixes(field) if name in origin), "settings")
+    if fault["type"] == "extra_forbidden":
+        names = _siblings(model, [str(part) for part in fault["loc"][:-1]])
+        return UserError(source, field, fault["input"], "no such setting", f"Known here: {', '.join(names)}")
+    others = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    problem = fault["msg"].removeprefix("Value error, ").rstrip(".")
+    return UserError(source, field, fault["input"], f"{problem}{others}", "Correct this setting")
+
+
+def _prefixes(field: str) -> list[str]:
+    parts = field.split(".")
+    return [".".join(parts[:count]) for count in range(len(parts), 0, -1)]
+
+
+def _siblings(model: type[BaseModel], path: Sequence[str]) -> list[str]:
+    current: Any = model
+    for name in path:
+        field = current.model_fields.get(name) if isinstance(current, type) and issubclass(current, BaseModel) else None
+        if field is None:
+            return []
+        current = field.annotation
+    return sorted(current.model_fields) if isinstance(current, type) and issubclass(current, BaseModel) else []
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    return [_without_none(item) for item in value] if isinstance(value, list) else value
+
+
+def to_json_line(value: Mapping[str, Any]) -> str:
+    """One line of strict JSON; NaN and infinities become null."""
+    return json.dumps(_finite(value), allow_nan=False, ensure_ascii=False, default=str)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if value - value == 0 else None
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, (list, tuple)) else value
