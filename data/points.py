@@ -1,0 +1,103 @@
+"""Reading points in whichever form they come, and writing them in ours."""
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from data.coco_document import CocoDocument, ImageRecord, read_document
+from data.errors import UserError
+from data.json_lines import write_coco
+from data.point_formats import coco_point, keypoints, p2bnet, pointsup
+from data.point_formats.click import Click, MalformedClick
+from data.point_formats.csv_clicks import read_csv
+from data.point_set import PointSet, build_point_set
+
+__all__ = ["PointSet", "read_points", "write_points"]
+
+
+def read_points(path: Path, images_dir: Path | None = None) -> PointSet:
+    """Read one point per object from COCO JSON (`point`), P2BNet/SAPNet coarse files, PointSup, COCO keypoints, or CSV.
+
+    Boxes and masks in the file are not looked at. Crowd annotations and those without a point are left out and counted.
+
+    Args:
+        images_dir: Image folder; needed for CSV files, which hold no image sizes.
+    Raises: UserError naming file, field, value and mend; also if no annotation has a point.
+    """
+    path = Path(path)
+    if path.suffix.lower() == ".csv":
+        return read_csv(path, images_dir)
+    document = read_document(path)
+    rows: list[tuple[int, int, int, float, float]] = []
+    dropped = Counter(crowd=0, without_point=0, points_moved_inside=0)
+    for index, entry in enumerate(document.annotations):
+        if entry.get("iscrowd"):
+            dropped["crowd"] += 1
+            continue
+        click = _click(path, index, entry)
+        if click is None:
+            dropped["without_point"] += 1
+            continue
+        x, y, moved = _placed(path, index, click, document.images[entry["image_id"]])
+        dropped["points_moved_inside"] += moved
+        rows.append((entry["image_id"], entry["id"], entry["category_id"], x, y))
+    if not rows:
+        raise _no_points(document, dropped)
+    return build_point_set(path, document.images, document.categories, rows, dict(dropped))
+
+
+def write_points(path: Path, points: PointSet) -> None:
+    """Write points as COCO JSON with ``point: [x, y]``; reading them back gives the same float32 coordinates."""
+    # The shortest decimals that name each float32, rather than its float64 expansion.
+    xy = points.xy.astype(str).astype(float).tolist()
+    ids = zip(points.point_id.tolist(), points.image_id.tolist(), points.category_id.tolist(), xy, strict=True)
+    write_coco(
+        path,
+        info={"description": "One point per object, in original-image pixels", "left_out": points.dropped},
+        images=points.images.values(),
+        categories=points.categories,
+        annotations=(
+            {"id": point_id, "image_id": image_id, "category_id": category_id, "point": point, "iscrowd": 0}
+            for point_id, image_id, category_id, point in ids
+        ),
+    )
+
+
+def _reader(entry: dict[str, Any]) -> Callable[[dict[str, Any]], Click | None] | None:
+    if "true_bbox" in entry:
+        return p2bnet.click_of
+    if "point" in entry:
+        return coco_point.click_of
+    if "point_coords" in entry:
+        return pointsup.click_of
+    return keypoints.click_of if "keypoints" in entry else None
+
+
+def _click(path: Path, index: int, entry: dict[str, Any]) -> Click | None:
+    reader = _reader(entry)
+    try:
+        return reader(entry) if reader else None
+    except MalformedClick as error:
+        where = f"annotations[{index}].{error.field}"
+        raise UserError(path, where, error.value, error.problem, error.mend) from error
+
+
+def _placed(path: Path, index: int, click: Click, image: ImageRecord) -> tuple[float, float, bool]:
+    """The click in our frame, and whether it had to be moved to the border; UserError if it lies outside."""
+    if 0 <= click.x < image.width and 0 <= click.y < image.height:
+        return click.x + click.shift, click.y + click.shift, False
+    sides = ((click.x, click.x_field, image.width, "wide"), (click.y, click.y_field, image.height, "high"))
+    for value, field, size, word in sides:
+        if not -click.slack <= value < size + click.slack:
+            problem = f"but image {image.image_id} is {size} {word}"
+            raise UserError(path, f"annotations[{index}].{field}", value, problem, "Give points in original pixels")
+    return max(click.x, 0.0), max(click.y, 0.0), True
+
+
+def _no_points(document: CocoDocument, dropped: Counter[str]) -> UserError:
+    count = f"{len(document.annotations)} annotations"
+    if dropped["crowd"] == len(document.annotations):
+        return UserError(document.source, "annotations", count, "all of them crowds", "Give a point per single object")
+    mend = "Make points from the masks with `sapnet-pipe points`, or add point: [x, y]"
+    return UserError(document.source, "annotations", count, "none of which has a point", mend)
