@@ -1,0 +1,73 @@
+"""Negative proposals (NPG): background boxes, and parts of the selected boxes.
+
+I images, N bags, G positives per bag (padded), R random boxes per image, K parts per object.
+"""
+
+import torch
+from torch import Tensor
+
+from stages.select.boxes import box_area, box_iou
+
+
+def random_boxes(draws: Tensor, image_size: Tensor) -> Tensor:
+    """Boxes anywhere in the image and up to 20 % around it.
+
+    Args:
+        draws: (I, 4, R) uniform in [0, 1), for x1, y1, x2, y2. image_size: (I, 2) float32, height and width.
+    Returns: (I, R, 4) float32, not clipped.
+    """
+    height, width = image_size[:, :1], image_size[:, 1:]
+    right, bottom = width * 6 / 5, height * 6 / 5
+    x1 = draws[:, 0] * right - width / 5
+    y1 = draws[:, 1] * bottom - height / 5
+    x2 = x1 + draws[:, 2] * (right - x1)
+    y2 = y1 + draws[:, 3] * (bottom - y1)
+    return torch.stack([x1, y1, x2, y2], dim=-1)
+
+
+def background(candidates: Tensor, positives: Tensor, valid: Tensor, *, t_neg1: float = 0.3) -> Tensor:
+    """Which candidates have an IoU under `t_neg1` with every positive of their image.
+
+    Args:
+        candidates: (I, R, 4). positives: (I, Q, 4), all positives of the image, padded. valid: (I, Q) bool.
+    Returns: (I, R) bool. The test is overlap * (1 + t) < t * (sum of areas), which spares the division.
+    """
+    overlap = _common(candidates, positives, 0).mul_(_common(candidates, positives, 1))  # (I, R, Q)
+    areas = box_area(candidates)[..., None] + box_area(positives)[..., None, :]
+    touched = overlap.mul_(1 + t_neg1) >= areas.mul_(t_neg1)
+    return ~(touched & valid[:, None]).any(dim=-1)
+
+
+def _common(candidates: Tensor, positives: Tensor, axis: int) -> Tensor:
+    """Length that boxes (I, R, 4) and (I, Q, 4) share along x (0) or y (1), (I, R, Q)."""
+    end = torch.minimum(candidates[..., 2 + axis, None], positives[..., None, :, 2 + axis])
+    return end.sub_(torch.maximum(candidates[..., axis, None], positives[..., None, :, axis])).clamp_(min=0)
+
+
+def pad_by_image(values: Tensor, image_index: Tensor, slot: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Bags (N, ...) to (I, most bags of an image, ...), zeros where an image has fewer; `slot` counts in the image."""
+    padded = values.new_zeros((*shape, *values.shape[1:]))
+    padded[image_index, slot] = values
+    return padded
+
+
+def part_boxes(
+    selected: Tensor, draws: Tensor, *, min_area: float = 64.0 * 64.0, t_neg2: float = 0.5
+) -> tuple[Tensor, Tensor]:
+    """Boxes inside the selected box that hold too little of it to be the object.
+
+    The first is the centred box of half the width and height; the others have sides of 20 % to 90 % anywhere inside.
+
+    Args:
+        selected: (N, 4) float32. draws: (N, K - 1, 4) uniform in [0, 1) for width, height and place.
+        min_area: Only objects over this area (network pixels) have parts.
+    Returns: (N, K, 4) float32, and (N, K) bool: the object is large enough and the IoU with its box under `t_neg2`.
+    """
+    centred = draws.new_tensor([[0.5, 0.5, 0.5, 0.5]]).expand(len(selected), 1, 4)
+    sides = torch.cat([centred[..., :2], 0.2 + 0.7 * draws[..., :2]], dim=1)  # (N, K, 2), shares of the box
+    place = torch.cat([centred[..., 2:], draws[..., 2:]], dim=1)
+    origin, size = selected[:, None, :2], (selected[:, 2:] - selected[:, :2])[:, None]
+    low = origin + place * (1 - sides) * size
+    parts = torch.cat([low, low + sides * size], dim=-1)
+    keep = (box_area(selected)[:, None] > min_area) & (box_iou(parts, selected[:, None]) < t_neg2)
+    return parts, keep
