@@ -1,0 +1,134 @@
+"""Pseudo labels: a COCO instance file with one chosen mask per point, and why it was chosen.
+
+pycocotools, Detectron2, torchvision and supervision read the file unchanged. Beyond COCO's keys an annotation has
+``score``, ``point``, ``bag_index``, ``psm_score``, ``prm_score``, ``margin``, ``box_prm`` (XYXY; null where the method
+makes none) and ``alternates``, the bag's other masks that train beside the chosen one.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data.boxes import xyxy_to_xywh
+from data.coco import Category, ImageRecord, InstanceAnnotation, InstanceDataset, read_instances
+from data.coco_document import is_number
+from data.errors import UserError
+from data.json_lines import write_coco
+from data.masks import rle_area, rle_box
+from data.segmentations import segmentation_to_counts
+
+
+@dataclass(frozen=True, slots=True)
+class PseudoLabel:
+    """The mask chosen for one point.
+
+    Attributes:
+        point_xy: x, y in original-image pixels.
+        counts: Compressed counts of the chosen mask in the image's size.
+        bag_index: Which of the bag's masks it is.
+        score: The score that chose it.
+        psm_score, prm_score: Scores of the two modules; None where the method has no such module.
+        margin: How far the chosen mask is ahead of the next; None if there is no other.
+        box_prm: (4,) XYXY box after mining, or None.
+        alternates: Compressed counts of the masks that train beside it (MPS), in order.
+    """
+
+    point_id: int
+    image_id: int
+    category_id: int
+    point_xy: tuple[float, float]
+    counts: bytes
+    bag_index: int
+    score: float
+    psm_score: float | None
+    prm_score: float | None
+    margin: float | None
+    box_prm: tuple[float, float, float, float] | None
+    alternates: tuple[bytes, ...]
+
+
+def write_pseudo_labels(
+    path: Path,
+    images: Sequence[ImageRecord],
+    categories: Sequence[Category],
+    labels: Sequence[PseudoLabel],
+    *,
+    info: Mapping[str, Any],
+) -> None:
+    """Write pseudo labels atomically, sorted by id, one annotation a line; the same labels give the same bytes.
+
+    `bbox` and `area` are those of the mask, the annotation's id is the point's.
+
+    Raises: ValueError for a score that is not finite; UserError if the file cannot be written.
+    """
+    by_id = {image.image_id: image for image in images}
+    write_coco(
+        path,
+        info=info,
+        images=sorted(images, key=lambda image: image.image_id),
+        categories=sorted(categories, key=lambda category: category.category_id),
+        annotations=_entries(sorted(labels, key=lambda label: label.point_id), by_id),
+    )
+
+
+def read_pseudo_labels(path: Path) -> InstanceDataset:
+    """Read pseudo labels; `extra` of each annotation holds ``score`` and ``alternates`` (checked) and the other keys.
+
+    Any COCO instance file will do: without `score` and `alternates` it counts as labelled with certainty.
+
+    Raises: UserError as `read_instances`, and for a score or an alternate that cannot be used.
+    """
+    dataset = read_instances(path)
+    for annotation in dataset.annotations:
+        field = f"annotation {annotation.annotation_id}"
+        score = annotation.extra.get("score")
+        if score is not None and not is_number(score):
+            raise UserError(path, f"{field}.score", score, "which is not a finite number", "Give a score, or none")
+        alternates_of(annotation, dataset.images[annotation.image_id], file=path)
+    return dataset
+
+
+def alternates_of(annotation: InstanceAnnotation, image: ImageRecord, *, file: Path) -> tuple[bytes, ...]:
+    """Compressed counts of the annotation's alternates, none if it has none; UserError if one is malformed."""
+    field = f"annotation {annotation.annotation_id}.alternates"
+    alternates = annotation.extra.get("alternates")
+    if alternates is None:
+        return ()
+    if not isinstance(alternates, list):
+        raise UserError(file, field, alternates, "which is not a list of masks", "Give a list of RLE, or none")
+    return tuple(
+        segmentation_to_counts(mask, image.height, image.width, file=file, field=f"{field}[{index}]")
+        for index, mask in enumerate(alternates)
+    )
+
+
+def _entries(labels: Sequence[PseudoLabel], images: Mapping[int, ImageRecord]) -> Iterator[dict[str, Any]]:
+    for label in labels:
+        height, width = images[label.image_id].height, images[label.image_id].width
+        yield {
+            "id": int(label.point_id),
+            "image_id": int(label.image_id),
+            "category_id": int(label.category_id),
+            "segmentation": _rle(label.counts, height, width),
+            "bbox": xyxy_to_xywh(rle_box(label.counts, height, width)).tolist(),
+            "area": rle_area(label.counts, height, width),
+            "iscrowd": 0,
+            "score": _number(label.score),
+            "point": [_number(value) for value in label.point_xy],
+            "bag_index": int(label.bag_index),
+            "psm_score": _number(label.psm_score),
+            "prm_score": _number(label.prm_score),
+            "margin": _number(label.margin),
+            "box_prm": None if label.box_prm is None else [_number(value) for value in label.box_prm],
+            "alternates": [_rle(counts, height, width) for counts in label.alternates],
+        }
+
+
+def _rle(counts: bytes, height: int, width: int) -> dict[str, Any]:
+    return {"size": [height, width], "counts": counts.decode("ascii")}
+
+
+def _number(value: float | None) -> float | None:
+    """Seven digits: all that float32 holds."""
+    return None if value is None else float(f"{float(value):.7g}")
