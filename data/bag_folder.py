@@ -1,0 +1,63 @@
+"""One writer at a time in a store's folder, and nothing in it that is not the store's."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from data.errors import UserError
+from data.files import disk_errors
+
+LOCK = ".lock"
+
+
+@contextmanager
+def locked_folder(folder: Path) -> Iterator[None]:
+    """Hold the writer's lock of `folder`; the kernel releases it when the process dies, however it dies.
+
+    A folder that was made for this and is still empty at the end is taken away again.
+
+    Raises: UserError if another process holds the lock, or the folder cannot be made or written.
+    """
+    made = not folder.exists()
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = _take(folder / LOCK, folder)
+    try:
+        yield
+    finally:
+        (folder / LOCK).unlink(missing_ok=True)
+        os.close(descriptor)
+        if made and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files of a killed writer; only for the holder of the lock."""
+    for pattern in (".bags-*.tmp", ".manifest*.tmp"):
+        for path in folder.glob(pattern):
+            path.unlink()
+
+
+def refuse_other_files(folder: Path) -> None:
+    """Raises: UserError if `folder`, which holds no store, holds anything else."""
+    others = sorted(path.name for path in folder.iterdir() if path.name != LOCK)
+    if others:
+        problem = "so the folder holds something that is not a bag store"
+        raise UserError(folder, "content", others[0], problem, "Choose a new or an empty folder")
+
+
+def _take(path: Path, folder: Path) -> int:
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(descriptor)
+            problem = "another process is writing there now"
+            raise UserError(folder, "lock", path.name, problem, "Wait for it, or choose another --out") from error
+        # The holder removes the file as it leaves: a lock on a removed file guards nothing, so take the new one.
+        if path.exists() and os.fstat(descriptor).st_ino == path.stat().st_ino:
+            return descriptor
+        os.close(descriptor)
