@@ -1,0 +1,219 @@
+"""The command line: `sapnet-pipe COMMAND`. Every command is one thin function; `pipeline.jobs` does the work."""
+
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from data.errors import UserError
+from pipeline import options
+from pipeline.jobs import bags as bag_jobs
+from pipeline.jobs import evaluate as evaluate_job
+from pipeline.jobs import points as point_job
+from pipeline.jobs import segment as segment_jobs
+from pipeline.jobs import select as select_job
+from pipeline.report import Report, show
+
+# typer carries its own copy of click from 0.20 on and needs the package before: take the class from where it is.
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="From one click per object to an instance-segmentation model: points -> bags of SAM masks -> pseudo labels -> "
+    "SOLOv2.",
+)
+bags_app = typer.Typer(no_args_is_help=True, help="Look into a bag store.")
+app.add_typer(bags_app, name="bags")
+
+
+@app.command()
+def points(
+    annotations: Annotated[Path, typer.Option(help="COCO instances with masks.", show_default=False)],
+    out: options.OutFile,
+    strategy: Annotated[str, typer.Option(help="quasi-center, center or uniform.")] = "quasi-center",
+    seed: options.Seed = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Make one point per object from a mask-annotated set."""
+    _finish(point_job.make_points(annotations, out, strategy=strategy, seed=seed or 0, quiet=quiet), as_json, quiet)
+
+
+@app.command("generate-bags")
+def generate_bags(
+    images: options.Images,
+    points: Annotated[Path, typer.Option(help="Points: COCO JSON, P2BNet, PointSup, keypoints or CSV.")],
+    out: options.Out,
+    sam: Annotated[str | None, typer.Option(help="tiny, vit_b, vit_l or vit_h.", show_default="vit_h")] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="SAM weights; else downloaded once.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="multimask (3) or refined (up to 6).", show_default="refined")
+    ] = None,
+    config: options.Config = None,
+    assign: options.Assign = None,
+    device: options.Device = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Stage one: a bag of candidate masks for every point. Run it again to go on after an interruption."""
+    flags = {"sam": sam, "checkpoint": checkpoint, "recipe": recipe, "device": device}
+    _finish(
+        bag_jobs.generate_bags(points, images, out, file=config, assign=assign or (), flags=flags, quiet=quiet),
+        as_json,
+        quiet,
+    )
+
+
+@app.command()
+def select(
+    bags: Annotated[Path, typer.Option(help="Bag store of stage one.", show_default=False)],
+    images: options.Images,
+    out: options.Out,
+    method: Annotated[
+        str | None, typer.Option(help="sapnet, single-mil, sam-top1, largest or oracle.", show_default="sapnet")
+    ] = None,
+    preset: Annotated[str, typer.Option(help="Named settings, e.g. coco-1x or demo.")] = "coco-1x",
+    truth: options.Truth = None,
+    config: options.Config = None,
+    assign: options.Assign = None,
+    device: options.Device = None,
+    seed: options.Seed = None,
+    resume: options.Resume = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Stage two: learn from the categories which mask of each bag is the object, and write pseudo labels."""
+    flags = {"method": method, "device": device, "seed": seed}
+    report = select_job.select(
+        bags, images, out, preset=preset, truth=truth, file=config, assign=assign or (), flags=flags, resume=resume,
+        quiet=quiet,
+    )  # fmt: skip
+    _finish(report, as_json, quiet)
+
+
+@app.command("train-seg")
+def train_seg(
+    labels: Annotated[Path, typer.Option(help="COCO instances: pseudo labels or true masks.", show_default=False)],
+    images: options.Images,
+    out: options.Out,
+    val_labels: Annotated[Path | None, typer.Option(help="COCO instances to evaluate on.")] = None,
+    val_images: Annotated[Path | None, typer.Option(help="Folder of their images.")] = None,
+    engine: Annotated[str | None, typer.Option(help="auto, builtin or detectron2.", show_default="auto")] = None,
+    preset: Annotated[str, typer.Option(help="Named settings.")] = "solov2-r50-1x",
+    config: options.Config = None,
+    assign: options.Assign = None,
+    device: options.Device = None,
+    seed: options.Seed = None,
+    resume: options.Resume = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Stage three: train SOLOv2 on the labels."""
+    flags = {"engine": engine, "device": device, "seed": seed}
+    report = segment_jobs.train_seg(
+        labels, images, out, val_labels=val_labels, val_images=val_images, preset=preset, file=config,
+        assign=assign or (), flags=flags, resume=resume, quiet=quiet,
+    )  # fmt: skip
+    _finish(report, as_json, quiet)
+
+
+@app.command()
+def predict(
+    run: Annotated[Path, typer.Option(help="Run folder of train-seg.", show_default=False)],
+    images: options.Images,
+    out: options.OutFile,
+    images_json: Annotated[Path | None, typer.Option(help="COCO file that gives the image ids.")] = None,
+    draw: Annotated[Path | None, typer.Option(help="New folder for drawn pictures.")] = None,
+    device: options.Device = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Segment photographs with a trained model."""
+    report = segment_jobs.predict(
+        run, images, out, images_json=images_json, draw=draw, device=device or "auto", quiet=quiet
+    )
+    _finish(report, as_json, quiet)
+
+
+@app.command()
+def evaluate(
+    truth: Annotated[Path, typer.Option(help="COCO instances with true masks.", show_default=False)],
+    labels: Annotated[Path | None, typer.Option(help="Pseudo labels: their masks are compared by id.")] = None,
+    predictions: Annotated[Path | None, typer.Option(help="COCO results: mask and box AP.")] = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Measure pseudo labels or predictions against true masks."""
+    _finish(evaluate_job.evaluate(truth, labels=labels, predictions=predictions), as_json, quiet)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder of the demo; must be new.")] = Path("runs/demo"),
+    seed: options.Seed = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """The whole job on rendered scenes: three stages, a table and pictures, in about ten minutes on two cores."""
+    from pipeline.demo import run_demo
+
+    _finish(run_demo(out, seed=seed or 0, quiet=quiet), as_json, quiet)
+
+
+@bags_app.command("verify")
+def bags_verify(
+    bags: Annotated[Path, typer.Argument(help="Bag store.")],
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Check checksums, schema, counts, and every mask against its box and area."""
+    _finish(bag_jobs.verify_bags(bags, quiet=quiet), as_json, quiet)
+
+
+@bags_app.command("inspect")
+def bags_inspect(
+    bags: Annotated[Path, typer.Argument(help="Bag store.")],
+    truth: options.Truth = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Counts, sizes and scores; with --truth also how good the best, the top-1 and every fixed choice are."""
+    _finish(bag_jobs.inspect_bags(bags, truth=truth, quiet=quiet), as_json, quiet)
+
+
+def _finish(report: Report, as_json: bool, quiet: bool) -> None:
+    show(report, as_json=as_json, quiet=quiet)
+
+
+def main() -> None:
+    """Run the command line. Exit codes: 0 done, 2 the user can mend it, 1 our fault, 130 interrupted."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line and return its exit code; user errors become one line on standard error."""
+    try:
+        code = app(args=arguments, prog_name="sapnet-pipe", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except UserError as error:
+        return _fail(str(error), 2)
+    except _UsageError as error:
+        text = error.format_message() if hasattr(error, "format_message") else str(error)
+        return _fail(f"{text} See sapnet-pipe --help.", 2)
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("interrupted; run the same command again (with --resume, if it trains) to go on.", 130)
+    except typer.Exit as stop:
+        return stop.exit_code
+    except Exception:
+        traceback.print_exc()
+        return _fail("a fault of sapnet-pipe; please report it with the lines above.", 1)
+
+
+def _fail(message: str, code: int) -> int:
+    typer.echo(f"sapnet-pipe: {' '.join(message.split())}", err=True)
+    return code

@@ -1,0 +1,50 @@
+"""`sapnet-pipe generate-bags` and `sapnet-pipe bags ...`."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from data.bag_store import BagStore
+from data.coco import read_instances
+from data.points import read_points
+from pipeline.outputs import require_folder
+from pipeline.report import Report
+from pipeline.settings import resolve_settings
+
+
+def generate_bags(
+    points: Path,
+    images: Path,
+    out: Path,
+    *,
+    file: Path | None = None,
+    assign: Sequence[str] = (),
+    flags: Mapping[str, Any] | None = None,
+    quiet: bool = False,
+) -> Report:
+    """Stage one. The folder `out` goes on where an interrupted run of the same settings stopped."""
+    from stages.bags.config import BagsConfig
+    from stages.bags.run import run
+
+    settings = resolve_settings(BagsConfig, file=file, assignments=assign, flags=flags)
+    require_folder(images, "--images")
+    point_set = read_points(points, images)
+    summary = run(point_set, images, out, settings, quiet=quiet)
+    following = f"sapnet-pipe select --bags {out} --images {images} --out RUN"
+    return Report(f"Bags written to {out}", summary.to_dict(), following)
+
+
+def verify_bags(bags: Path, *, quiet: bool) -> Report:
+    """Check every byte of a store."""
+    from stages.bags.verify import verify
+
+    report = verify(bags, quiet=quiet)
+    return Report(f"{bags} is sound", report.to_dict())
+
+
+def inspect_bags(bags: Path, *, truth: Path | None, quiet: bool) -> Report:
+    """Describe a store; with the truth, also how good its masks are."""
+    from stages.bags.inspect import inspect
+
+    dataset = read_instances(truth) if truth is not None else None
+    return Report(f"Bag store {bags}", inspect(BagStore.open(bags), dataset, quiet=quiet).to_dict())

@@ -1,0 +1,32 @@
+"""`sapnet-pipe evaluate`: pseudo labels by id, predictions by average precision."""
+
+from pathlib import Path
+from typing import Any
+
+from data.coco import InstanceDataset, counts_of, read_instances
+from data.errors import UserError
+from data.evaluation.coco_ap import coco_ap
+from data.evaluation.mask_quality import mask_quality
+from pipeline.report import Report
+
+
+def evaluate(truth: Path, *, labels: Path | None, predictions: Path | None) -> Report:
+    """Measure one file against true masks."""
+    if (labels is None) == (predictions is None):
+        given = "both" if labels is not None else "neither"
+        raise UserError("evaluate", "--labels or --predictions", given, "exactly one is measured", "Give one of them")
+    dataset = read_instances(truth)
+    if labels is not None:
+        return Report(f"{labels} against {truth}", _label_quality(labels, dataset))
+    results = predictions if predictions is not None else Path()
+    figures = {"segm": coco_ap(dataset, results, "segm"), "bbox": coco_ap(dataset, results, "bbox")}
+    return Report(f"{predictions} against {truth}", figures)
+
+
+def _label_quality(labels: Path, truth: InstanceDataset) -> dict[str, Any]:
+    chosen = read_instances(labels)
+    masks = {
+        annotation.annotation_id: counts_of(annotation, chosen.images[annotation.image_id], file=labels)
+        for annotation in chosen.annotations
+    }
+    return mask_quality(masks, truth, source=labels).to_dict()

@@ -1,0 +1,24 @@
+"""The options that commands share: the same flag has the same name and help everywhere."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Config = Annotated[Path | None, typer.Option("--config", help="TOML file of settings.", show_default=False)]
+Assign = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Any setting, e.g. train.lr=0.01; may be repeated."),
+]
+Device = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.", show_default="auto")]
+Seed = Annotated[int | None, typer.Option("--seed", help="Seed of all random draws.", show_default="0")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON line at the end.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars and no summary.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run in the same folder.")]
+Images = Annotated[Path, typer.Option("--images", help="Folder of the photographs.", show_default=False)]
+Truth = Annotated[
+    Path | None,
+    typer.Option("--truth", help="COCO instances with true masks, for measuring only.", show_default=False),
+]
+Out = Annotated[Path, typer.Option("--out", help="Folder of the result; must be new.", show_default=False)]
+OutFile = Annotated[Path, typer.Option("--out", help="File of the result; must not exist yet.", show_default=False)]
