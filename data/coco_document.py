@@ -92,7 +92,7 @@ def _read_images(path: Path, entries: list[dict[str, Any]]) -> dict[int, ImageRe
         width = _whole(path, where, entry, "width", 1, MAX_SIDE)
         if height * width > MAX_PIXELS:
             problem = f"{height} x {width} pixels are more than a mask can hold"
-            raise UserError(path, f"{where}.height", height, problem, "Cut the image into tiles")
+            raise UserError(path, f"{where}.width", width, problem, "Cut the image into tiles")
         if image_id in images:
             raise UserError(path, f"{where}.id", image_id, "which another image has too", "Give every image its own id")
         file_name = check_file_name(path, f"{where}.file_name", entry.get("file_name"))
