@@ -60,8 +60,17 @@ def batch_images(images: Sequence[NDArray[np.uint8]], views: Sequence[View]) -> 
     scale = 1.0 / (255.0 * np.asarray(IMAGENET_STD, np.float32))
     shift = np.asarray(IMAGENET_MEAN, np.float32) / np.asarray(IMAGENET_STD, np.float32)
     for row, image, view in zip(batch, images, views, strict=True):
-        row[: view.height, : view.width] = _resize(image, view) * scale - shift
+        resized = resize_image(image, view.height, view.width)
+        row[: view.height, : view.width] = (resized[:, ::-1] if view.flipped else resized) * scale - shift
     return ImageBatch(torch.from_numpy(batch).permute(0, 3, 1, 2).contiguous(), tuple(views))
+
+
+def resize_image(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """Resize (H, W, 3): bilinear up, area-averaged down, where plain bilinear would alias."""
+    if image.shape[:2] == (height, width):
+        return image
+    method = cv2.INTER_AREA if height < image.shape[0] else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, (width, height), interpolation=method), np.uint8)
 
 
 def boxes_to_view(boxes_xyxy: NDArray[np.float32], view: View) -> NDArray[np.float32]:
@@ -96,14 +105,6 @@ def _mirror_boxes(boxes: NDArray[np.float32], width: int) -> NDArray[np.float32]
     mirrored = boxes.copy()
     mirrored[..., 0], mirrored[..., 2] = width - boxes[..., 2], width - boxes[..., 0]
     return mirrored
-
-
-def _resize(image: NDArray[np.uint8], view: View) -> NDArray[np.uint8]:
-    """Bilinear up, area-averaged down (plain bilinear aliases when a photograph shrinks threefold)."""
-    if image.shape[:2] != (view.height, view.width):
-        method = cv2.INTER_AREA if view.height < image.shape[0] else cv2.INTER_LINEAR
-        image = np.asarray(cv2.resize(image, (view.width, view.height), interpolation=method), np.uint8)
-    return image[:, ::-1] if view.flipped else image
 
 
 def _padded(length: int) -> int:

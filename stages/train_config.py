@@ -9,25 +9,34 @@ from pydantic import BaseModel, Field
 class TrainConfig(BaseModel, frozen=True, extra="forbid"):
     """What the training loop needs to know; both trainings (selector and segmenter) share it."""
 
-    max_iterations: int = Field(0, ge=0, description="Optimiser steps; 0 takes the number of epochs instead.")
-    epochs: float = Field(12.0, gt=0, description="Passes over the images, used when max_iterations is 0.")
-    batch_size: int = Field(4, gt=0, description="Images per optimiser step.")
-    lr: float = Field(0.01, gt=0, description="Peak learning rate, for this batch size.")
-    optimizer: Literal["sgd", "adamw"] = Field("sgd", description="SGD with momentum, or AdamW.")
-    momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of SGD.")
-    weight_decay: float = Field(1e-4, ge=0, description="Weight decay; never on norms and biases.")
-    warmup_iterations: int = Field(500, ge=0, description="Steps over which the learning rate rises linearly.")
-    warmup_factor: float = Field(0.001, ge=0, le=1, description="Share of the learning rate at the first step.")
-    scheduler: Literal["step", "cosine"] = Field("step", description="Fall at milestones, or a half cosine to 0.")
-    milestones: tuple[float, ...] = Field(
-        (8 / 12, 10 / 12), description="Where the learning rate falls: below 1 shares of the length, else iterations."
+    max_iterations: int = Field(default=0, ge=0, description="Optimiser steps; 0 takes the number of epochs instead.")
+    epochs: float = Field(default=12.0, gt=0, description="Passes over the images, used when max_iterations is 0.")
+    batch_size: int = Field(default=4, gt=0, description="Images per optimiser step.")
+    lr: float = Field(default=0.01, gt=0, description="Peak learning rate, for this batch size.")
+    optimizer: Literal["sgd", "adamw"] = Field(default="sgd", description="SGD with momentum, or AdamW.")
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="Momentum of SGD.")
+    weight_decay: float = Field(default=1e-4, ge=0, description="Weight decay; never on norms and biases.")
+    warmup_iterations: int = Field(default=500, ge=0, description="Steps over which the learning rate rises linearly.")
+    warmup_factor: float = Field(default=0.001, ge=0, le=1, description="Share of the learning rate at the first step.")
+    scheduler: Literal["step", "cosine"] = Field(
+        default="step", description="Fall at milestones, or a half cosine to 0."
     )
-    gamma: float = Field(0.1, gt=0, le=1, description="Factor on the learning rate at each milestone.")
-    clip_norm: float = Field(35.0, ge=0, description="Gradient norm above which gradients are scaled down; 0 never.")
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field("32-true", description="Arithmetic of the network.")
-    checkpoint_every: int = Field(500, gt=0, description="Steps between checkpoints.")
-    log_every: int = Field(20, gt=0, description="Steps between records of metrics.jsonl, each a mean over them.")
-    workers: int = Field(0, ge=0, description="Processes that prepare batches; 0 prepares them in between.")
+    milestones: tuple[float, ...] = Field(
+        default=(8 / 12, 10 / 12),
+        description="Where the learning rate falls: below 1 shares of the length, else iterations.",
+    )
+    gamma: float = Field(default=0.1, gt=0, le=1, description="Factor on the learning rate at each milestone.")
+    clip_norm: float = Field(
+        default=35.0, ge=0, description="Gradient norm above which gradients are scaled down; 0 never."
+    )
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field(
+        default="32-true", description="Arithmetic of the network."
+    )
+    checkpoint_every: int = Field(default=500, gt=0, description="Steps between checkpoints.")
+    log_every: int = Field(
+        default=20, gt=0, description="Steps between records of metrics.jsonl, each a mean over them."
+    )
+    workers: int = Field(default=0, ge=0, description="Processes that prepare batches; 0 prepares them in between.")
 
 
 def resolve_length(config: TrainConfig, num_images: int) -> TrainConfig:

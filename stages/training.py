@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from data.errors import UserError
 from stages.checkpoint import Checkpoint, checkpoint_path, load_checkpoint, load_weights
 from stages.devices import limit_threads, pick_device
+from stages.loader import load_in_order
 from stages.metric_log import MetricLog, metrics_size
 from stages.train_config import TrainConfig, lr_at, resolve_length
 from stages.train_step import Batch, LossFn, TrainStep, Window
@@ -101,7 +101,9 @@ def _run(
     """Steps `start` to the end, with records and checkpoints."""
     began, window, last = time.perf_counter(), Window(), {"loss": 0.0}
     order = range(start, config.max_iterations)
-    bar = tqdm(_loader(batch_at, order, config), total=len(order), unit="it", disable=quiet, dynamic_ncols=True)
+    bar = tqdm(
+        load_in_order(batch_at, order, config.workers), total=len(order), unit="it", disable=quiet, dynamic_ncols=True
+    )
     for iteration, batch in zip(order, bar, strict=True):
         record = step.step(iteration, batch)
         window.add(record)
@@ -116,20 +118,6 @@ def _run(
         if done % config.checkpoint_every == 0 or done == config.max_iterations:
             step.save(done)
     return TrainResult(config.max_iterations, step.skipped, time.perf_counter() - began, last, step.path)
-
-
-class _Batches(Dataset[Batch]):
-    """`batch_at` as a map-style dataset, so that worker processes keep the order."""
-
-    def __init__(self, batch_at: Callable[[int], Batch]) -> None:
-        self._batch_at = batch_at
-
-    def __getitem__(self, iteration: int) -> Batch:
-        return self._batch_at(iteration)
-
-
-def _loader(batch_at: Callable[[int], Batch], order: range, config: TrainConfig) -> DataLoader[Batch]:
-    return DataLoader(_Batches(batch_at), batch_size=None, sampler=order, num_workers=config.workers)
 
 
 def _fabric(device: torch.device, config: TrainConfig) -> Fabric:
