@@ -25,3 +25,11 @@ def require_folder(path: Path, option: str) -> None:
     if not path.is_dir():
         problem = "a file, not a folder" if path.exists() else "which does not exist"
         raise UserError(option, "path", str(path), problem, "Give the folder of the photographs")
+
+
+def require_empty_folder(path: Path, option: str = "--out") -> None:
+    """Make the folder. Raises: UserError if it holds anything, is a file, or cannot be made."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise UserError(option, "path", str(path), "which is taken", "Name a new folder, or move the old one away")
+    with disk_errors(path):
+        path.mkdir(parents=True, exist_ok=True)
