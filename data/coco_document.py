@@ -1,6 +1,5 @@
 """What every COCO-like JSON file has in common: images, categories, and annotations that refer to them."""
 
-import math
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -64,10 +63,8 @@ def read_document(path: Path) -> CocoDocument:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a JSON value is a finite number that a float can hold (true and false are not numbers)."""
-    if type(value) is float:
-        return math.isfinite(value)
-    return type(value) is int and -(2**1000) < value < 2**1000
+    """Whether a JSON value is a finite number whose square a float can hold (true and false are not numbers)."""
+    return type(value) in (int, float) and -1e30 < value < 1e30
 
 
 def _entries(path: Path, root: dict[str, Any], key: str) -> list[dict[str, Any]]:

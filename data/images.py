@@ -60,31 +60,33 @@ def image_size(path: Path, *, file: str | PathLike[str] | None = None, field: st
 def _opened(path: Path, blamed: tuple[str | PathLike[str], str]) -> Iterator[Image.Image]:
     """Open an image and turn every failure of Pillow, here or while decoding, into a UserError."""
     try:
+        if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+            raise UserError(*blamed, str(path), "which is not a file", "Name an image file")
         with Image.open(path) as image:
             yield image
-    except UserError:
+    except (UserError, MemoryError):
         raise
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         mend = "Check the image folder, or remove the image from the file"
         raise UserError(*blamed, str(path), "but there is no such image", mend) from error
-    except PermissionError as error:
-        raise UserError(*blamed, str(path), "which may not be read", "Change its permissions") from error
-    except IsADirectoryError as error:
-        raise UserError(*blamed, str(path), "which is a folder, not an image", "Name an image file") from error
     except Image.DecompressionBombError as error:
         raise UserError(*blamed, str(path), f"too large an image ({error})", "Cut it into tiles") from error
     except Image.UnidentifiedImageError as error:
         empty = not path.stat().st_size
         problem = "an empty file" if empty else "which is not an image that can be read"
         raise UserError(*blamed, str(path), problem, "Replace it by a JPEG, PNG or TIFF image") from error
-    except Exception as error:  # damaged bytes make Pillow's decoders raise SyntaxError, struct.error, OSError ...
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            problem, mend = f"which cannot be read ({error.strerror})", "Check the file and its permissions"
+            raise UserError(*blamed, str(path), problem, mend) from error
+        # Damaged bytes make Pillow's decoders raise SyntaxError, struct.error, OSError without a number, and more.
         problem = f"a damaged image ({type(error).__name__}: {error})"
         raise UserError(*blamed, str(path), problem, "Get the file again, or remove it from the set") from error
 
 
 def _orientation(image: Image.Image) -> int:
     value = image.getexif().get(_ORIENTATION, 1)
-    return value if isinstance(value, int) else 1
+    return int(value) if value in range(1, 9) else 1
 
 
 def _should_turn(
