@@ -83,7 +83,7 @@ class BagWriter:
         for label in self._labels.values():
             counts.update(label.dropped)
         entries = tuple(self._entries[index] for index in range(self._shards))
-        self.manifest = BagManifest(self.identity, self.categories, dict(counts), entries)
+        self.manifest = BagManifest(self.identity, self.categories, dict(sorted(counts.items())), entries)
         write_manifest(self.folder, self.manifest)
         (self.folder / PARTIAL_MANIFEST).unlink(missing_ok=True)
         return self.manifest

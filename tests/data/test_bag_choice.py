@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 
@@ -52,7 +54,7 @@ def test_best_in_bag_agrees_with_a_loop():
     sizes = rng.integers(1, 7, 200)
     offsets = np.concatenate([[0], np.cumsum(sizes)])
     values = rng.integers(0, 4, offsets[-1])
-    wanted = [int(values[a:b].argmax()) for a, b in zip(offsets, offsets[1:], strict=False)]
+    wanted = [int(values[a:b].argmax()) for a, b in itertools.pairwise(offsets)]
     assert best_in_bag(values, offsets).tolist() == wanted
 
 

@@ -171,7 +171,7 @@ def test_a_shard_of_another_store_is_refused_when_read(tmp_path):
 def test_an_unfinished_store_says_how_to_finish_it(tmp_path):
     write_store(tmp_path)
     (tmp_path / "manifest.json").rename(tmp_path / "manifest.partial.json")
-    with pytest.raises(UserError, match="not finished. Run generate-bags again"):
+    with pytest.raises(UserError, match=r"not finished\. Run generate-bags again"):
         BagStore.open(tmp_path)
 
 

@@ -18,9 +18,8 @@ shards = [range(start, min(start + SHARD_IMAGES, images)) for start in range(0, 
 with open_writer(Path(sys.argv[1]), identity(), CATEGORIES, len(shards)) as writer:
     for index, shard in enumerate(shards):
         writer.write_shard(index, [
-            dataclasses.replace(templates[(image * PER_IMAGE + place) % 35], image_id=image, file_name=f"{image:012d}.jpg",
-                                point_id=image * PER_IMAGE + place)
-            for image in shard for place in range(PER_IMAGE)
+            dataclasses.replace(templates[row % 35], image_id=image, file_name=f"{image:012d}.jpg", point_id=row)
+            for image in shard for row in range(image * PER_IMAGE, (image + 1) * PER_IMAGE)
         ], {})
     writer.finish({})
 """
