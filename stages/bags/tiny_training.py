@@ -135,7 +135,14 @@ def learning_rate(step: int, steps: int, peak: float) -> float:
 
 
 def train(
-    steps: int, out: Path, *, peak_lr: float = 1e-3, seed: int = 0, workers: int = 1, save_every: int = 250
+    steps: int,
+    out: Path,
+    *,
+    peak_lr: float = 1e-3,
+    seed: int = 0,
+    workers: int = 1,
+    save_every: int = 250,
+    quiet: bool = False,
 ) -> None:
     """Train from scratch for `steps` steps of 4 images x 8 prompts and save the averaged weights to `out`."""
     torch.manual_seed(seed)
@@ -146,9 +153,9 @@ def train(
     parameters = [*sam.parameters(), *head.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=peak_lr, weight_decay=0.02, betas=(0.9, 0.98))
     dataset = PromptDataset(steps * _IMAGES_PER_STEP, _PROMPTS_PER_IMAGE)
-    loader = DataLoader(dataset, batch_size=_IMAGES_PER_STEP, num_workers=workers, collate_fn=list, prefetch_factor=8)
+    loader = DataLoader(dataset, batch_size=_IMAGES_PER_STEP, num_workers=workers, collate_fn=list)
     started, running = time.monotonic(), {}
-    for step, batch in enumerate(bar := tqdm(loader, total=steps, mininterval=10)):
+    for step, batch in enumerate(bar := tqdm(loader, total=steps, mininterval=10, disable=quiet)):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, steps, peak_lr)
         losses = step_loss(sam, head, batch)
@@ -162,7 +169,8 @@ def train(
         bar.set_postfix({name: f"{value:.3f}" for name, value in running.items()}, refresh=False)
         if (step + 1) % save_every == 0 or step + 1 == steps:
             save_weights(average, out)
-    typer.echo(f"{out}: {steps} steps in {time.monotonic() - started:.0f} s, last losses {running}")
+    if not quiet:
+        typer.echo(f"{out}: {steps} steps in {time.monotonic() - started:.0f} s, last losses {running}")
 
 
 @torch.no_grad()
