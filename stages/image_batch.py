@@ -4,7 +4,7 @@ B images of a batch; a *view* is how one original image lies in the network's in
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -17,8 +17,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 STRIDE = 32
 
 
-@dataclass(frozen=True)
-class View:
+class View(NamedTuple):
     """How an original image (H, W) lies in the network's input: `height` x `width` pixels there, `flipped` or not."""
 
     height: int
@@ -28,16 +27,19 @@ class View:
     flipped: bool
 
 
-@dataclass(frozen=True)
-class ImageBatch:
-    """Normalised images, (B, 3, H, W) float32, zero-padded right and below to a multiple of 32; a view per image."""
+class ImageBatch(NamedTuple):
+    """Normalised images, zero-padded right and below to a multiple of 32, and a view per image.
+
+    Attributes:
+        images: (B, 3, H, W) float32, channels last in memory, which convolutions on a CPU like best.
+    """
 
     images: Tensor
     views: tuple[View, ...]
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "ImageBatch":
         """The batch on `device`."""
-        return replace(self, images=self.images.to(device, non_blocking=non_blocking))
+        return self._replace(images=self.images.to(device, non_blocking=non_blocking))
 
 
 def view_of(height: int, width: int, short: int, long: int, *, flip: bool = False) -> View:
@@ -62,7 +64,7 @@ def batch_images(images: Sequence[NDArray[np.uint8]], views: Sequence[View]) -> 
     for row, image, view in zip(batch, images, views, strict=True):
         resized = resize_image(image, view.height, view.width)
         row[: view.height, : view.width] = (resized[:, ::-1] if view.flipped else resized) * scale - shift
-    return ImageBatch(torch.from_numpy(batch).permute(0, 3, 1, 2).contiguous(), tuple(views))
+    return ImageBatch(torch.from_numpy(batch).permute(0, 3, 1, 2), tuple(views))
 
 
 def resize_image(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:

@@ -1,0 +1,139 @@
+"""Every setting of stage two; the command line's flags and help come from here."""
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+from stages.backbone_config import BackboneConfig
+from stages.train_config import TrainConfig
+
+TRAINED_METHODS = ("sapnet", "single-mil")
+Method = Literal["sapnet", "single-mil", "sam-top1", "largest", "oracle"]
+
+
+class PdgConfig(BaseModel, frozen=True, extra="forbid"):
+    """Point distance guidance, against masks of whole groups."""
+
+    enabled: bool = Field(default=True, description="Multiply the PSM scores by S_dis.")
+    power: float = Field(default=1.0, gt=0, description="Exponent on each distance between points (the release: 0.5).")
+    exponent: float = Field(default=0.015, ge=0, description="d of S_dis = sigmoid(1 / W) ** d.")
+
+
+class BmsConfig(BaseModel, frozen=True, extra="forbid"):
+    """Box mining, against masks of parts."""
+
+    enabled: bool = Field(default=True, description="Mine the selected boxes after PSM and after PRM.")
+    top_k: int = Field(default=3, gt=0, description="Highest-scored proposals that are looked at.")
+    t_min1: float = Field(default=0.6, ge=0, le=1, description="IoU over which the best larger proposal is merged.")
+    t_min2: float = Field(
+        default=0.3, ge=0, le=1, description="IoU over which a larger, containing proposal is merged."
+    )
+    tolerance: float = Field(default=0.0, ge=0, description="Pixels by which a containing proposal may miss a side.")
+
+
+class PrmConfig(BaseModel, frozen=True, extra="forbid"):
+    """The refinement module: a second selection among the positives, trained against negatives."""
+
+    enabled: bool = Field(default=True, description="Refine PSM's selection.")
+    positive_weight: float = Field(default=0.25, ge=0, description="Weight of the positive bags in the loss.")
+    negative_weight: float = Field(default=0.75, ge=0, description="Weight of the negatives in the loss.")
+
+
+class PositivesConfig(BaseModel, frozen=True, extra="forbid"):
+    """Positive proposals for PRM."""
+
+    enabled: bool = Field(default=True, description="Add twenty boxes scaled about the mined box to every bag.")
+
+
+class NegativesConfig(BaseModel, frozen=True, extra="forbid"):
+    """Negative proposals for PRM."""
+
+    enabled: bool = Field(default=True, description="Train PRM against background boxes and parts.")
+    random_boxes: int = Field(default=500, ge=0, description="Random boxes per image.")
+    t_neg1: float = Field(
+        default=0.3, ge=0, le=1, description="A random box with an IoU this high to a positive is dropped."
+    )
+    parts: int = Field(default=1, ge=0, description="Parts per object: the centred half-size box, then random ones.")
+    t_neg2: float = Field(default=0.5, ge=0, le=1, description="A part with an IoU this high to its object is dropped.")
+    part_min_side: float = Field(
+        default=64.0, ge=0, description="Objects of over this side squared (pixels) have parts."
+    )
+
+
+class HeadConfig(BaseModel, frozen=True, extra="forbid"):
+    """RoI features."""
+
+    roi_size: int = Field(default=7, gt=0, description="Bins per side of a RoI.")
+    sampling_ratio: int = Field(default=2, gt=0, description="Samples per bin and side.")
+    canonical_size: float = Field(
+        default=224.0, gt=0, description="Side in pixels of the objects that level p4 serves."
+    )
+    channels: int = Field(default=1024, gt=0, description="Width of the two shared fully connected layers.")
+
+
+class ImageConfig(BaseModel, frozen=True, extra="forbid"):
+    """What the network sees."""
+
+    short_side: int = Field(default=800, ge=32, description="Short side in pixels after resizing.")
+    long_side: int = Field(default=1333, ge=32, description="Limit of the long side.")
+    flip: bool = Field(default=True, description="Mirror half of the training images.")
+    max_points: int = Field(
+        default=100, gt=0, description="Points of one image that train in one step, a random subset."
+    )
+    cache_mb: int = Field(default=0, ge=0, description="Memory for decoded, resized images; per worker process.")
+
+
+class TestConfig(BaseModel, frozen=True, extra="forbid"):
+    """The selection pass over all points."""
+
+    batch_size: int = Field(default=2, gt=0, description="Images per forward pass.")
+    flip: bool = Field(default=False, description="Average the scores with those of the mirrored image.")
+    workers: int = Field(default=0, ge=0, description="Processes that prepare images.")
+
+
+class GuardConfig(BaseModel, frozen=True, extra="forbid"):
+    """The seed guard: a training whose bags are classified no better than by chance starts anew."""
+
+    enabled: bool = Field(default=True, description="Watch the bag accuracy.")
+    after: float = Field(
+        default=0.25, gt=0, description="When to judge: below 1 a share of the length, else an iteration."
+    )
+    factor: float = Field(default=1.5, ge=1, description="Accuracy, as a multiple of chance, that shows learning.")
+    max_restarts: int = Field(default=2, ge=0, description="Restarts from another seed before giving up.")
+
+
+class SelectConfig(BaseModel, frozen=True, extra="forbid"):
+    """Stage two: learn from the classes which mask of each bag is the object."""
+
+    method: Method = Field(
+        default="sapnet",
+        description="sapnet; single-mil (PSM alone); untrained: sam-top1, largest, oracle (needs truth).",
+    )
+    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:N or mps.")
+    seed: int = Field(default=0, ge=0, description="Seed of the weights, the order of images and every random draw.")
+    psm_weight: float = Field(default=0.25, ge=0, description="Weight lambda of the PSM loss.")
+    backbone: BackboneConfig = Field(default=BackboneConfig(), description="ResNet + FPN.")
+    head: HeadConfig = Field(default=HeadConfig(), description="RoI features.")
+    pdg: PdgConfig = Field(default=PdgConfig(), description="Point distance guidance.")
+    bms: BmsConfig = Field(default=BmsConfig(), description="Box mining.")
+    prm: PrmConfig = Field(default=PrmConfig(), description="Refinement module.")
+    positives: PositivesConfig = Field(default=PositivesConfig(), description="Positive proposals.")
+    negatives: NegativesConfig = Field(default=NegativesConfig(), description="Negative proposals.")
+    image: ImageConfig = Field(default=ImageConfig(), description="Images.")
+    train: TrainConfig = Field(default=TrainConfig(), description="Optimiser and schedule.")
+    test: TestConfig = Field(default=TestConfig(), description="Selection pass.")
+    guard: GuardConfig = Field(default=GuardConfig(), description="Seed guard.")
+
+
+def for_method(config: SelectConfig) -> SelectConfig:
+    """The settings with the modules that the method has; single-mil is PSM without PDG, BMS and PRM."""
+    if config.method != "single-mil":
+        return config
+    off = {"enabled": False}
+    return config.model_copy(
+        update={
+            "pdg": config.pdg.model_copy(update=off),
+            "bms": config.bms.model_copy(update=off),
+            "prm": config.prm.model_copy(update=off),
+        }
+    )

@@ -1,0 +1,177 @@
+"""The selector: one forward pass from photographs and bags to scores and chosen boxes.
+
+N bags, M masks per bag (padded), G positives per bag (padded), C classes, R negatives. Boxes in network pixels.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from stages.backbone import ResNetFpn
+from stages.select.bms import mine_boxes
+from stages.select.class_accuracy import ClassAccuracy
+from stages.select.config import SelectConfig
+from stages.select.negative_sampling import sample_negatives
+from stages.select.pdg import distance_score, neighbour_distance
+from stages.select.positives import NUM_SCALED, scaled_boxes
+from stages.select.roi_features import RoiFeatures
+from stages.select.roi_head import RoiHead
+from stages.select.scores import best_mask, of_class, prm_scores, psm_scores
+from stages.select.select_batch import SelectBatch
+
+
+class PrmOutput(NamedTuple):
+    """What PRM says of the positives.
+
+    Attributes:
+        scores: (N, G, C). valid: (N, G) bool; the first M of the G are the bag.
+        own: (N, G), the scores of the bag's class.
+        box: (N, 4), its selection after mining: box_prm.
+        negative_logits: (R, C) class logits of the negatives; R is 0 outside training.
+    """
+
+    scores: Tensor
+    valid: Tensor
+    own: Tensor
+    box: Tensor
+    negative_logits: Tensor
+
+
+class SelectorOutput(NamedTuple):
+    """What the selector says of a batch.
+
+    Attributes:
+        scores: (N, M, C + 1) of PSM, the background last.
+        own: (N, M), the scores of the bag's class.
+        selected: (N,) int64, the best mask of PSM.
+        box: (N, 4), its box after mining.
+        prm: PRM's part, or None where it is switched off.
+    """
+
+    scores: Tensor
+    own: Tensor
+    selected: Tensor
+    box: Tensor
+    prm: PrmOutput | None
+
+
+class MilHead(nn.Module):
+    """One module's pair of linear layers: class and instance logits of a box."""
+
+    def __init__(self, channels: int, num_outputs: int) -> None:
+        super().__init__()
+        self.cls = nn.Linear(channels, num_outputs)
+        self.ins = nn.Linear(channels, num_outputs)
+        for layer in (self.cls, self.ins):
+            nn.init.normal_(layer.weight, std=0.01)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, embedding: Tensor) -> tuple[Tensor, Tensor]:
+        """(..., channels) to twice (..., num_outputs), float32 in every precision."""
+        return self.cls(embedding).float(), self.ins(embedding).float()
+
+
+class Selector(nn.Module):
+    """Backbone, RoI head, PSM and PRM; settings from `config`, C foreground classes."""
+
+    def __init__(self, backbone: ResNetFpn, num_classes: int, config: SelectConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone = backbone
+        self.roi_head = RoiHead(
+            backbone.out_channels,
+            config.head.channels,
+            roi_size=config.head.roi_size,
+            sampling_ratio=config.head.sampling_ratio,
+            canonical_size=config.head.canonical_size,
+        )
+        self.psm = MilHead(config.head.channels, num_classes + 1)
+        self.prm = MilHead(config.head.channels, num_classes) if config.prm.enabled else None
+        self.accuracy = ClassAccuracy(num_classes)
+
+    def forward(self, batch: SelectBatch, *, mirror: bool = False) -> SelectorOutput:
+        """Score and select; in training also draw and score negatives (torch's global random state).
+
+        Args:
+            mirror: Average the scores with those of the mirrored images.
+        """
+        features = RoiFeatures(self.backbone, self.roi_head, batch.images, mirror=mirror)
+        bags = features.of_bags(batch.boxes, batch.valid, batch.image_index)  # views of (N, M, channels)
+        s_dis = self._guidance(batch)
+        scores = features.mean([psm_scores(cls, ins, batch.valid, s_dis) for cls, ins in map(self.psm, bags)])
+        own = of_class(scores, batch.class_index)
+        selected = best_mask(own, batch.valid)
+        with torch.no_grad():
+            selected_box = _take(batch.boxes, selected)
+            mined = self._mine(selected_box, batch.boxes, own, batch.valid)
+            if self.training:
+                self.accuracy.update(scores.sum(dim=1).argmax(dim=1), batch.class_index)
+        if self.prm is None:
+            return SelectorOutput(scores, own, selected, mined, None)
+        return SelectorOutput(
+            scores, own, selected, mined, self._refine(self.prm, features, bags, batch, selected_box, mined)
+        )
+
+    def _refine(
+        self,
+        prm: MilHead,
+        features: RoiFeatures,
+        bags: list[Tensor],
+        batch: SelectBatch,
+        selected_box: Tensor,
+        mined: Tensor,
+    ) -> PrmOutput:
+        boxes, valid = self._positives(batch, mined)
+        added = boxes.shape[1] - batch.boxes.shape[1]
+        if added:
+            scaled = features.of_bags(boxes[:, -added:], valid[:, -added:], batch.image_index)
+            bags = [torch.cat(pair, dim=1) for pair in zip(bags, scaled, strict=True)]
+        scores = features.mean([prm_scores(cls, ins, valid) for cls, ins in map(prm, bags)])
+        own = of_class(scores, batch.class_index)
+        with torch.no_grad():
+            box = self._mine(_take(boxes, best_mask(own, valid)), boxes, own, valid)
+        negatives = mined.new_zeros(0, prm.cls.out_features)
+        if self.training and self.config.negatives.enabled:
+            sampled, image_index = sample_negatives(batch, boxes, valid, selected_box, self.config.negatives)
+            negatives = prm.cls(features.of_boxes(sampled, image_index)[0]).float()
+        return PrmOutput(scores, valid, own, box, negatives)
+
+    def _guidance(self, batch: SelectBatch) -> Tensor | None:
+        pdg = self.config.pdg
+        if not pdg.enabled:
+            return None
+        neighbours = (batch.neighbours_xy, batch.neighbours_valid)
+        return distance_score(batch.point_xy, batch.boxes, *neighbours, power=pdg.power, exponent=pdg.exponent)
+
+    def _mine(self, selected: Tensor, boxes: Tensor, scores: Tensor, valid: Tensor) -> Tensor:
+        bms = self.config.bms
+        if not bms.enabled:
+            return selected
+        return mine_boxes(
+            selected,
+            boxes,
+            scores,
+            valid,
+            top_k=bms.top_k,
+            t_min1=bms.t_min1,
+            t_min2=bms.t_min2,
+            tolerance=bms.tolerance,
+        )
+
+    def _positives(self, batch: SelectBatch, mined: Tensor) -> tuple[Tensor, Tensor]:
+        """Boxes (N, G, 4) and validity (N, G): the bag, then the boxes scaled about the mined one."""
+        if not self.config.positives.enabled:
+            return batch.boxes, batch.valid
+        neighbours = (batch.neighbours_xy, batch.neighbours_valid)
+        power = self.config.pdg.power
+        distance, inside = neighbour_distance(batch.point_xy, mined[:, None], *neighbours, power=power)
+        size = batch.image_size[batch.image_index]
+        scaled = scaled_boxes(mined, distance[:, 0], inside[:, 0], size)
+        valid = torch.cat([batch.valid, batch.valid.new_ones(len(mined), NUM_SCALED)], dim=1)
+        return torch.cat([batch.boxes, scaled], dim=1), valid
+
+
+def _take(boxes: Tensor, index: Tensor) -> Tensor:
+    """One box per bag: (N, M, 4) and (N,) to (N, 4)."""
+    return boxes.gather(1, index[:, None, None].expand(-1, 1, 4)).squeeze(1)

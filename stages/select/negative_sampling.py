@@ -1,0 +1,32 @@
+"""Draws the negatives of one training step."""
+
+import torch
+from torch import Tensor
+
+from stages.select.config import NegativesConfig
+from stages.select.negatives import background, pad_by_image, part_boxes, random_boxes
+from stages.select.select_batch import SelectBatch
+
+
+@torch.no_grad()
+def sample_negatives(
+    batch: SelectBatch, positives: Tensor, valid: Tensor, selected: Tensor, config: NegativesConfig
+) -> tuple[Tensor, Tensor]:
+    """Random background boxes of every image and parts of every selected box, those that pass their thresholds.
+
+    Args:
+        positives, valid: (N, G, 4) and (N, G). selected: (N, 4), PSM's choice before mining.
+    Returns: boxes (R, 4) and their image (R,) int64.
+    """
+    images, device = len(batch.image_size), positives.device
+    shape = (images, batch.most_bags)
+    by_image = pad_by_image(positives, batch.image_index, batch.slot, shape).flatten(1, 2)
+    known = pad_by_image(valid, batch.image_index, batch.slot, shape).flatten(1, 2)
+    candidates = random_boxes(torch.rand(images, 4, config.random_boxes, device=device), batch.image_size)
+    keep = background(candidates, by_image, known, t_neg1=config.t_neg1)  # (I, R)
+    draws = torch.rand(len(selected), max(0, config.parts - 1), 4, device=device)
+    parts, good = part_boxes(selected, draws, min_area=config.part_min_side**2, t_neg2=config.t_neg2)
+    parts, good = parts[:, : config.parts], good[:, : config.parts]
+    image_of = torch.arange(images, device=device)[:, None].expand_as(keep)
+    part_of = batch.image_index[:, None].expand_as(good)
+    return torch.cat([candidates[keep], parts[good]]), torch.cat([image_of[keep], part_of[good]])

@@ -1,0 +1,51 @@
+"""The pyramid of a batch, seen once or also mirrored, and the features of boxes in it."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from stages.select.roi_head import RoiHead
+
+
+class RoiFeatures:
+    """Features of boxes for every view of a batch: as it is, and mirrored if asked for.
+
+    Args:
+        backbone: Images (I, 3, H, W) to a pyramid.
+        images: With padding; mirrored, the padding lies on the left, and boxes move with it.
+    """
+
+    def __init__(
+        self,
+        backbone: Callable[[Tensor], dict[str, Tensor]],
+        head: RoiHead,
+        images: Tensor,
+        *,
+        mirror: bool,
+    ) -> None:
+        self._head, self._width = head, images.shape[-1]
+        self._pyramids = [backbone(images)] + ([backbone(images.flip(-1))] if mirror else [])
+
+    def of_boxes(self, boxes: Tensor, image_index: Tensor) -> list[Tensor]:
+        """Per view (R, channels) for boxes (R, 4) of images (R,)."""
+        views = [boxes, _mirrored(boxes, self._width)][: len(self._pyramids)]
+        return [self._head(pyramid, view, image_index) for pyramid, view in zip(self._pyramids, views, strict=True)]
+
+    def of_bags(self, boxes: Tensor, valid: Tensor, image_index: Tensor) -> list[Tensor]:
+        """Per view (N, M, channels) for bags (N, M, 4); zeros on padding, which is never computed."""
+        images = image_index[:, None].expand_as(valid)[valid]
+        result = []
+        for embedding in self.of_boxes(boxes[valid], images):
+            padded = embedding.new_zeros(*valid.shape, embedding.shape[-1])
+            result.append(padded.index_put((valid,), embedding))
+        return result
+
+    @staticmethod
+    def mean(views: list[Tensor]) -> Tensor:
+        """The mean over the views."""
+        return views[0] if len(views) == 1 else torch.stack(views).mean(dim=0)
+
+
+def _mirrored(boxes: Tensor, width: int) -> Tensor:
+    return torch.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], dim=1)
