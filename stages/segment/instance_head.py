@@ -17,9 +17,9 @@ from stages.segment.coords import coordinate_maps
 HeadNorm = Literal["gn", "none"]
 
 
-def conv_block(inputs: int, outputs: int, norm: HeadNorm, groups: int, kernel: int = 3) -> list[nn.Module]:
-    """Convolution, GroupNorm, ReLU; without the norm the convolution has a bias."""
-    conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=norm == "none")
+def conv_block(inputs: int, outputs: int, norm: HeadNorm, groups: int) -> list[nn.Module]:
+    """3x3 convolution, GroupNorm, ReLU; without the norm the convolution has a bias."""
+    conv = nn.Conv2d(inputs, outputs, 3, padding=1, bias=norm == "none")
     middle = [nn.GroupNorm(groups, outputs)] if norm == "gn" else []
     return [conv, *middle, nn.ReLU(inplace=True)]
 

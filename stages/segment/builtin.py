@@ -1,0 +1,63 @@
+"""SOLOv2 on torchvision's ResNet-FPN: the network of the builtin engine, from settings."""
+
+from collections.abc import Callable
+
+from torch import nn
+from torchvision.models.resnet import Bottleneck
+
+from stages.backbone_config import build_backbone
+from stages.segment.config import HeadConfig, SegmentBackboneConfig
+from stages.segment.instance_head import InstanceHead
+from stages.segment.mask_head import MaskHead
+from stages.segment.solov2 import SOLOv2
+
+
+def build_solov2(
+    backbone: SegmentBackboneConfig, head: HeadConfig, num_classes: int, *, warn: Callable[[str], None], load: bool
+) -> tuple[SOLOv2, SegmentBackboneConfig]:
+    """Build the network.
+
+    Args:
+        warn: Told when random backbone weights had to do.
+        load: False where a checkpoint of the whole network follows; `backbone` must be settled then.
+    Returns: the network, and the backbone's settings with every ``auto`` replaced.
+    Raises: UserError as `build_backbone`.
+    """
+    trunk, settled = build_backbone(backbone, warn=warn, load=load)
+    if backbone.stride_in_1x1:
+        _move_strides(trunk)
+    model = SOLOv2(
+        trunk,
+        _instance_head(head, backbone.fpn_channels, num_classes),
+        MaskHead(
+            in_channels=backbone.fpn_channels,
+            channels=head.mask_channels,
+            num_masks=head.kernel_channels,
+            norm=head.norm,
+            norm_groups=head.norm_groups,
+        ),
+        instance_features=head.features,
+        instance_strides=head.strides,
+    )
+    return model, SegmentBackboneConfig.model_validate(settled.model_dump())
+
+
+def _instance_head(head: HeadConfig, in_channels: int, num_classes: int) -> InstanceHead:
+    return InstanceHead(
+        in_channels=in_channels,
+        channels=head.instance_channels,
+        num_convs=head.instance_convs,
+        num_classes=num_classes,
+        num_kernels=head.kernel_channels,
+        num_grids=head.num_grids,
+        norm=head.norm,
+        norm_groups=head.norm_groups,
+        prior_prob=head.prior_prob,
+    )
+
+
+def _move_strides(network: nn.Module) -> None:
+    """Put every bottleneck's stride on its first convolution, where the MSRA weights were trained with it."""
+    for block in network.modules():
+        if isinstance(block, Bottleneck) and block.conv2.stride != (1, 1):
+            block.conv1.stride, block.conv2.stride = block.conv2.stride, (1, 1)

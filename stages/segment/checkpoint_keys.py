@@ -1,0 +1,78 @@
+"""Our state dict <-> the one that Detectron2 and AdelaiDet write for the same network.
+
+The heads have the same names on both sides. The backbone differs in its names, and in what the first convolution is
+fed: torchvision's networks see RGB divided by 255 and by the deviation of each channel, Detectron2's see BGR from 0 to
+255 (both minus the same mean). The factors and the order of the channels are folded into that convolution, so that an
+exported file needs no settings of its own. Padding is zero after the mean is taken off, on both sides.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from stages.image_batch import IMAGENET_STD
+
+DETECTRON2_STD = (1.0, 1.0, 1.0)
+_STEM = "backbone.bottom_up.stem.conv1.weight"
+_MOST_BLOCKS = 23  # of a stage, in ResNet-101
+
+
+def to_detectron2(state: Mapping[str, Tensor], pixel_std: Sequence[float] = DETECTRON2_STD) -> dict[str, Tensor]:
+    """Rename and fold; the counters of batch norms, which Detectron2's files do not have, are left out.
+
+    Args:
+        state: State dict of our SOLOv2.
+        pixel_std: Detectron2's ``MODEL.PIXEL_STD``, in BGR.
+    """
+    renamed = {_renamed(k, _THEIRS): v for k, v in state.items() if not k.endswith("num_batches_tracked")}
+    if _STEM in renamed:
+        renamed[_STEM] = (renamed[_STEM] / _our_divisor(renamed[_STEM]))[:, [2, 1, 0]] * _channels(
+            pixel_std, renamed[_STEM]
+        )
+    return renamed
+
+
+def from_detectron2(state: Mapping[str, Tensor], pixel_std: Sequence[float] = DETECTRON2_STD) -> dict[str, Tensor]:
+    """The way back; keys that have no counterpart keep their name."""
+    renamed = dict(state)
+    if _STEM in renamed:
+        stem = renamed[_STEM] / _channels(pixel_std, renamed[_STEM])
+        renamed[_STEM] = stem[:, [2, 1, 0]] * _our_divisor(stem)
+    return {_renamed(key, _OURS): value for key, value in renamed.items()}
+
+
+def _renamed(key: str, names: Mapping[str, str]) -> str:
+    module, _, tensor = key.rpartition(".")
+    return f"{names.get(module, module)}.{tensor}" if module else key
+
+
+def _our_divisor(stem: Tensor) -> Tensor:
+    return _channels([255 * std for std in IMAGENET_STD], stem)
+
+
+def _channels(values: Sequence[float], like: Tensor) -> Tensor:
+    return torch.tensor(values, dtype=like.dtype, device=like.device)[:, None, None]
+
+
+def _module_names() -> Iterator[tuple[str, str]]:
+    """(ours, theirs) for every module of the backbone that holds tensors."""
+    trunk, bottom_up = "backbone.trunk", "backbone.bottom_up"
+    yield f"{trunk}.conv1", f"{bottom_up}.stem.conv1"
+    yield f"{trunk}.bn1", f"{bottom_up}.stem.conv1.norm"
+    for stage in (1, 2, 3, 4):
+        for block in range(_MOST_BLOCKS):
+            ours, theirs = f"{trunk}.layer{stage}.{block}", f"{bottom_up}.res{stage + 1}.{block}"
+            yield f"{ours}.downsample.0", f"{theirs}.shortcut"
+            yield f"{ours}.downsample.1", f"{theirs}.shortcut.norm"
+            for layer in (1, 2, 3):
+                yield f"{ours}.conv{layer}", f"{theirs}.conv{layer}"
+                yield f"{ours}.bn{layer}", f"{theirs}.conv{layer}.norm"
+    for level in range(4):
+        for ours, theirs in (("inner_blocks", "fpn_lateral"), ("layer_blocks", "fpn_output")):
+            yield f"backbone.fpn.{ours}.{level}.0", f"backbone.{theirs}{level + 2}"
+            yield f"backbone.fpn.{ours}.{level}.1", f"backbone.{theirs}{level + 2}.norm"
+
+
+_THEIRS = dict(_module_names())
+_OURS = {theirs: ours for ours, theirs in _THEIRS.items()}

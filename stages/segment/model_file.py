@@ -1,0 +1,106 @@
+"""A trained segmenter as one file: weights under Detectron2's names, and all that is needed to use them."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ValidationError
+
+from data.coco import Category
+from data.errors import UserError
+from data.files import atomic_path, read_json, write_json
+from stages.checkpoint import load_tensors, load_weights
+from stages.segment.builtin import build_solov2
+from stages.segment.checkpoint_keys import from_detectron2, to_detectron2
+from stages.segment.config import HeadConfig, SegmentBackboneConfig, TestConfig
+from stages.segment.solov2 import SOLOv2
+
+MODEL_FILE = "model_final.pth"
+_KEY = "sapnet_pipe"
+_MEND = "Give a run folder of train-seg, or its model_final.pth"
+
+
+class ModelDescription(BaseModel, frozen=True, extra="forbid"):
+    """How to build the network, what its classes are, and how to decode its predictions.
+
+    Attributes:
+        categories: In the order of the class indices.
+        backbone: Settled, without any ``auto``.
+    """
+
+    categories: tuple[Category, ...]
+    backbone: SegmentBackboneConfig
+    head: HeadConfig
+    test: TestConfig
+
+    def build(self) -> SOLOv2:
+        """The network with random weights."""
+        return build_solov2(self.backbone, self.head, len(self.categories), warn=_unheard, load=False)[0]
+
+
+def save_model(path: Path, model: SOLOv2, description: ModelDescription) -> None:
+    """Write ``{"model": state dict as Detectron2 has it, "sapnet_pipe": description}`` atomically."""
+    content = {"model": to_detectron2(model.state_dict()), _KEY: description.model_dump(mode="json")}
+    with atomic_path(path) as temporary:
+        torch.save(content, temporary)
+
+
+def load_model(path: Path) -> tuple[SOLOv2, ModelDescription]:
+    """Read a file that `save_model` wrote, with no code in it run.
+
+    Raises: UserError if the file is missing, damaged, or not of this kind.
+    """
+    content = load_tensors(path)
+    if _KEY not in content or not isinstance(content.get("model"), dict):
+        raise UserError(path, _KEY, sorted(map(str, content))[:5], "not a segmenter of this program", _MEND)
+    description = _described(content[_KEY], path)
+    model = description.build()
+    load_weights(model, _completed(model, from_detectron2(content["model"])), path)
+    return model, description
+
+
+def load_initial_weights(model: SOLOv2, path: Path) -> list[str]:
+    """Fill a network from a SOLOv2 checkpoint, ours or AdelaiDet's, whose classes may be others.
+
+    Returns: the keys that keep their initial values because the classes differ in number.
+    Raises: UserError if anything else does not fit.
+    """
+    content = load_tensors(path)
+    found = content.get("model", content)
+    if not isinstance(found, dict) or not all(isinstance(value, torch.Tensor) for value in found.values()):
+        raise UserError(path, "model", type(found).__name__, "not a state dict", "Give a SOLOv2 checkpoint")
+    state = _completed(model, from_detectron2(found))
+    own = model.state_dict()
+    classes = [key for key in own if key.startswith("ins_head.cate_pred.")]
+    others = [key for key in classes if key in state and state[key].shape != own[key].shape]
+    load_weights(model, {**state, **{key: own[key] for key in others}}, path)
+    return others
+
+
+def write_description(path: Path, description: ModelDescription) -> None:
+    """Write the description as JSON, for a training that is resumed later."""
+    write_json(path, description.model_dump(mode="json"), indent=2)
+
+
+def read_description(path: Path) -> ModelDescription:
+    """Read what `write_description` wrote; UserError if it is damaged."""
+    return _described(read_json(path), path)
+
+
+def _described(value: Any, path: Path) -> ModelDescription:
+    try:
+        return ModelDescription.model_validate(value)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        field = ".".join(str(part) for part in fault["loc"]) or "content"
+        raise UserError(path, field, fault["input"], fault["msg"], _MEND) from error
+
+
+def _completed(model: SOLOv2, state: dict[str, Any]) -> dict[str, Any]:
+    """Add the counters of batch norms, which Detectron2's files do not have and inference does not need."""
+    counters = {k: v for k, v in model.state_dict().items() if k.endswith("num_batches_tracked")}
+    return {**counters, **state}
+
+
+def _unheard(line: str) -> None:
+    """Nothing is read here, so there is nothing to warn of."""
