@@ -1,7 +1,7 @@
 """Training targets of one image: cells, and the masks that their kernels are to draw."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,8 +13,7 @@ from stages.segment.mask_geometry import measure_masks
 from stages.segment.mask_rescale import quarter_masks
 
 
-@dataclass(frozen=True)
-class ImageTargets:
+class ImageTargets(NamedTuple):
     """Targets of an image with N instances, on S cells.
 
     Attributes:
@@ -29,10 +28,6 @@ class ImageTargets:
     instance: Tensor
     masks: Tensor
     alternates: Tensor
-
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> "ImageTargets":
-        """The targets on `device`."""
-        return ImageTargets(*(getattr(self, f.name).to(device, non_blocking=non_blocking) for f in fields(self)))
 
 
 def build_targets(
