@@ -1,0 +1,110 @@
+"""Stage three, used: masks of every photograph by a trained segmenter."""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from data.coco import Category, ImageRecord
+from data.files import atomic_path
+from data.json_lines import write_coco
+from stages.devices import limit_threads, pick_device
+from stages.segment.config import TestConfig
+from stages.segment.image_list import images_of_file, images_of_folder
+from stages.segment.model_file import MODEL_FILE, load_model
+from stages.segment.results import coco_results
+
+
+@dataclass(frozen=True)
+class PredictSummary:
+    """What a prediction wrote.
+
+    Attributes:
+        images, instances: Photographs segmented, objects found.
+        other_files: Files of the folder that are not photographs.
+        dropped: Reason -> number of predictions left out.
+        predictions: The results file.
+        image_ids: Which id each photograph has: a file beside the results, or the COCO file that was given.
+    """
+
+    images: int
+    instances: int
+    other_files: int
+    dropped: dict[str, int]
+    seconds: float
+    predictions: str
+    image_ids: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able form."""
+        return asdict(self)
+
+
+def run(
+    run_dir: Path,
+    images_dir: Path,
+    out: Path,
+    *,
+    images_json: Path | None = None,
+    device: str = "auto",
+    score_threshold: float | None = None,
+    max_per_image: int | None = None,
+    batch_size: int | None = None,
+    quiet: bool = False,
+) -> PredictSummary:
+    """Segment photographs and write COCO results.
+
+    Args:
+        run_dir: Run folder of train-seg, or its model_final.pth.
+        out: The results file.
+        images_json: COCO file whose images are taken, with their ids; else all photographs of the folder, numbered
+            from 1 by name, which a file beside `out` records.
+        score_threshold: Final score below which an instance is left out.
+        max_per_image, batch_size: In place of the training's ``test`` settings.
+    Raises: UserError for a model or photograph that cannot be used.
+    """
+    began = time.perf_counter()
+    limit_threads()
+    target = pick_device(device)
+    model, description = load_model(run_dir / MODEL_FILE if run_dir.is_dir() else run_dir)
+    if images_json is None:
+        records, others = images_of_folder(images_dir)
+        ids = out.with_name(f"{out.stem}.images.json")
+    else:
+        records, others, ids = images_of_file(images_json), 0, images_json
+    test = _changed(description.test, max_per_image, batch_size)
+    dropped: Counter[str] = Counter()
+    results = coco_results(
+        model, records, images_dir, source=ids if images_json else images_dir, categories=description.categories,
+        test=test, device=target, quiet=quiet, dropped=dropped,
+    )  # fmt: skip
+    least = score_threshold or 0.0
+    count = _write_results(out, (entry for entry in results if entry["score"] >= least))
+    if images_json is None:
+        _write_ids(ids, records, description.categories)
+    seconds = round(time.perf_counter() - began, 3)
+    return PredictSummary(len(records), count, others, dict(dropped), seconds, str(out), str(ids))
+
+
+def _changed(test: TestConfig, max_per_image: int | None, batch_size: int | None) -> TestConfig:
+    changes = {"max_per_image": max_per_image, "batch_size": batch_size}
+    return TestConfig.model_validate({**test.model_dump(), **{k: v for k, v in changes.items() if v is not None}})
+
+
+def _write_results(path: Path, entries: Iterable[dict[str, Any]]) -> int:
+    """Write a JSON list as its entries come, whole or not at all; returns their number."""
+    count = 0
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
+        file.write("[")
+        for count, entry in enumerate(entries, 1):
+            file.write((",\n" if count > 1 else "\n") + json.dumps(entry, allow_nan=False))
+        file.write("\n]\n")
+    return count
+
+
+def _write_ids(path: Path, records: list[ImageRecord], categories: tuple[Category, ...]) -> None:
+    info = {"description": "image ids of the predictions beside this file"}
+    write_coco(path, info=info, images=records, categories=categories, annotations=())

@@ -1,0 +1,91 @@
+"""Predictions of many photographs in COCO's results form, one photograph after the other in flat memory."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from data.boxes import xyxy_to_xywh
+from data.coco import Category, ImageRecord
+from data.masks import encode_masks
+from stages.image_batch import View, batch_images, view_of
+from stages.segment.config import TestConfig
+from stages.segment.inference import Candidates, Decoding, boxes_of_masks, find_candidates, full_masks
+from stages.segment.labels import read_record
+from stages.segment.solov2 import SOLOv2
+
+_PIXELS_AT_ONCE = 1 << 24
+
+
+def coco_results(
+    model: SOLOv2,
+    records: Sequence[ImageRecord],
+    images_dir: Path,
+    *,
+    source: Path,
+    categories: Sequence[Category],
+    test: TestConfig,
+    device: torch.device,
+    quiet: bool,
+    dropped: Counter[str] | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Segment photographs; the network is left in eval mode on `device`.
+
+    Args:
+        source: The file to blame for a photograph that cannot be read.
+        categories: In the order of the class indices.
+        dropped: Counts what is left out: masks that vanish at the photograph's size.
+    Yields: ``{image_id, category_id, segmentation, bbox, score}``; by image, then falling score.
+    Raises: UserError for a photograph that cannot be read.
+    """
+    model.to(device).to(memory_format=torch.channels_last).eval()
+    decoding = _decoding(test)
+    with tqdm(total=len(records), unit="image", disable=quiet, dynamic_ncols=True) as bar:
+        for start in range(0, len(records), test.batch_size):
+            chunk = records[start : start + test.batch_size]
+            views = [view_of(record.height, record.width, test.short_side, test.long_side) for record in chunk]
+            batch = batch_images([read_record(record, images_dir, source) for record in chunk], views)
+            images = batch.images.to(device, memory_format=torch.channels_last)
+            with torch.inference_mode():
+                found = find_candidates(model(images), model.instance_strides, decoding)
+            for record, view, candidates in zip(chunk, views, found, strict=True):
+                yield from _entries(record, view, candidates, categories, test, dropped)
+            bar.update(len(chunk))
+
+
+def _decoding(test: TestConfig) -> Decoding:
+    names = Decoding.__dataclass_fields__
+    return Decoding(**{name: value for name, value in test.model_dump().items() if name in names})
+
+
+def _entries(
+    record: ImageRecord,
+    view: View,
+    found: Candidates,
+    categories: Sequence[Category],
+    test: TestConfig,
+    dropped: Counter[str] | None,
+) -> Iterator[dict[str, Any]]:
+    """The instances of one photograph; masks are enlarged a few at a time, since a large photograph has large masks."""
+    size = (record.height, record.width)
+    step = max(1, _PIXELS_AT_ONCE // (record.height * record.width))
+    for start in range(0, len(found.scores), step):
+        part = Candidates(*(values[start : start + step] for values in found))
+        masks = full_masks(part.probabilities, (view.height, view.width), size, test.mask_threshold)
+        boxes = xyxy_to_xywh(boxes_of_masks(masks).cpu().numpy()).tolist()
+        codes = encode_masks(masks.cpu().numpy())
+        for score, index, box, code in zip(part.scores.tolist(), part.classes.tolist(), boxes, codes, strict=True):
+            if not box[2]:
+                if dropped is not None:
+                    dropped["mask vanished at the photograph's size"] += 1
+                continue
+            yield {
+                "image_id": record.image_id,
+                "category_id": categories[index].category_id,
+                "segmentation": {"size": list(size), "counts": code.decode("ascii")},
+                "bbox": box,
+                "score": score,
+            }

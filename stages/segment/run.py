@@ -1,0 +1,173 @@
+"""Stage three: train SOLOv2 on pseudo labels (or true masks) and write a model that predicts."""
+
+import sys
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from stages.checkpoint import checkpoint_path
+from stages.devices import limit_threads, pick_device
+from stages.segment.batches import SegmentBatch, TrainBatches
+from stages.segment.builtin import build_solov2
+from stages.segment.config import LossConfig, SegmentConfig
+from stages.segment.engine import choose_engine
+from stages.segment.evaluate import evaluate_model, read_truth
+from stages.segment.labels import LabelSet, read_labels
+from stages.segment.losses import solov2_losses
+from stages.segment.model_file import (
+    MODEL_FILE,
+    ModelDescription,
+    load_initial_weights,
+    read_description,
+    save_model,
+    write_description,
+)
+from stages.segment.solov2 import SOLOv2
+from stages.training import resolve_length, train
+
+
+@dataclass(frozen=True)
+class SegmentSummary:
+    """What a training of the segmenter did.
+
+    Attributes:
+        engine: What hosted it.
+        images, images_without_objects, objects: Of the training labels.
+        dropped: Reason -> number of annotations (or alternates) that did not train.
+        loss: Means of the last record of metrics.jsonl.
+        ap: COCO's figures by ``segm`` and ``bbox``; None without validation labels.
+        notes: What the user should know, one line each.
+        model: The trained model, for `predict`.
+    """
+
+    engine: str
+    images: int
+    images_without_objects: int
+    objects: int
+    dropped: dict[str, int]
+    iterations: int
+    skipped_steps: int
+    seconds: float
+    loss: dict[str, float]
+    ap: dict[str, dict[str, float]] | None
+    notes: list[str]
+    model: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able form."""
+        return asdict(self)
+
+
+def run(
+    labels: Path,
+    images_dir: Path,
+    out: Path,
+    config: SegmentConfig,
+    *,
+    val_labels: Path | None = None,
+    val_images: Path | None = None,
+    resume: bool = False,
+    quiet: bool = False,
+) -> SegmentSummary:
+    """Read the labels, build the network, train it, export it, and measure it if there are validation labels.
+
+    Args:
+        out: The run folder, which exists. Written: model.json (how the network is built), metrics.jsonl, tensorboard,
+            checkpoints/last.pt, model_final.pth.
+        val_images: Folder of the validation images; `images_dir` if not given.
+        resume: Go on from the last checkpoint; the end is the same as without the interruption.
+    Raises: UserError for settings, labels or photographs that cannot be used.
+    """
+    began = time.perf_counter()
+    notes = _Notes(quiet)
+    engine, line = choose_engine(config.engine)
+    notes.add(line)
+    limit_threads()
+    device = pick_device(config.device)
+    label_set = read_labels(labels, images_dir, with_alternates=config.loss.mps_weight > 0)
+    truth = read_truth(val_labels, label_set.categories) if val_labels else None
+    model, description = _network(out, config, label_set, resume, notes)
+    untrained: dict[int, str] = {}
+    result = train(
+        model=model,
+        loss_fn=_Loss(config.loss, untrained),
+        batch_at=TrainBatches(label_set, config.image, config.head, config.train.batch_size, config.seed),
+        config=resolve_length(config.train, len(label_set.images)),
+        out=out,
+        seed=config.seed,
+        device=config.device,
+        resume=resume,
+        quiet=quiet,
+    )
+    save_model(out / MODEL_FILE, model, description)
+    ap = None
+    if truth is not None:
+        ap = evaluate_model(model, description, truth, val_images or images_dir, device=device, quiet=quiet)
+    return SegmentSummary(
+        engine=engine,
+        images=len(label_set.images),
+        images_without_objects=sum(not image.counts for image in label_set.images),
+        objects=sum(len(image.counts) for image in label_set.images),
+        dropped={**label_set.dropped, **Counter(untrained.values())},
+        iterations=result.iterations,
+        skipped_steps=result.skipped_steps,
+        seconds=round(time.perf_counter() - began, 3),
+        loss=result.metrics,
+        ap=ap,
+        notes=notes.lines,
+        model=str(out / MODEL_FILE),
+    )
+
+
+class _Notes:
+    """Lines for the summary, shown at once unless the user wants quiet."""
+
+    def __init__(self, quiet: bool) -> None:
+        self.quiet, self.lines = quiet, list[str]()
+
+    def add(self, line: str) -> None:
+        self.lines.append(line)
+        if not self.quiet:
+            tqdm.write(line, file=sys.stderr)
+
+
+class _Loss:
+    """``loss_fn`` of the training loop; remembers by id which objects no cell predicted, and why."""
+
+    def __init__(self, config: LossConfig, untrained: dict[int, str]) -> None:
+        self._weights, self._untrained = config.model_dump(), untrained
+
+    def __call__(self, model: nn.Module, batch: SegmentBatch) -> dict[str, Tensor]:
+        self._untrained.update(batch.untrained)
+        predictions = model(batch.images.contiguous(memory_format=torch.channels_last))
+        losses = solov2_losses(predictions, batch.targets, **self._weights)
+        pairs = sum(len(target.cell) for target in batch.targets)
+        return {**losses, "positive_pairs": losses["loss_ins"].new_tensor(pairs)}
+
+
+def _network(
+    out: Path, config: SegmentConfig, labels: LabelSet, resume: bool, notes: _Notes
+) -> tuple[SOLOv2, ModelDescription]:
+    """The network as a training starts with it; a resumed one is filled by the training loop."""
+    path = out / "model.json"
+    torch.manual_seed(config.seed)
+    if resume and checkpoint_path(out).is_file() and path.is_file():
+        description = read_description(path)
+        model = description.build()
+    else:
+        number = len(labels.categories)
+        model, backbone = build_solov2(config.backbone, config.head, number, warn=notes.add, load=not config.init)
+        description = ModelDescription(
+            categories=labels.categories, backbone=backbone, head=config.head, test=config.test
+        )
+        if config.init:
+            others = load_initial_weights(model, Path(config.init))
+            notes.add(f"started from {config.init}" + (", but for the classes" if others else "") + ".")
+        write_description(path, description)
+    return model.to(memory_format=torch.channels_last), description
