@@ -67,6 +67,11 @@ def is_number(value: Any) -> bool:
     return type(value) in (int, float) and -1e30 < value < 1e30
 
 
+def _is_text(value: Any) -> bool:
+    """Whether a JSON value is a string that is not blank and can be written again (JSON may hold half characters)."""
+    return type(value) is str and bool(value.strip()) and not any("\ud800" <= letter <= "\udfff" for letter in value)
+
+
 def _entries(path: Path, root: dict[str, Any], key: str) -> list[dict[str, Any]]:
     entries = root.get(key)
     if not isinstance(entries, list):
@@ -99,7 +104,7 @@ def _read_images(path: Path, entries: list[dict[str, Any]]) -> dict[int, ImageRe
 
 def check_file_name(path: str | PathLike[str], field: str, name: Any) -> str:
     """Return `name` if it is a file name inside some folder; UserError if it is absolute, climbs out or is empty."""
-    if type(name) is not str or not name.strip():
+    if not _is_text(name):
         raise UserError(path, field, name, "which is not a file name", "Give the file's name in the image folder")
     absolute = PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive or name.startswith("\\")
     if absolute or "\0" in name or ".." in name.replace("\\", "/").split("/"):
@@ -114,7 +119,7 @@ def _read_categories(path: Path, entries: list[dict[str, Any]]) -> tuple[Categor
         where = f"categories[{index}]"
         category_id = _whole(path, where, entry, "id", -MAX_CATEGORY_ID, MAX_CATEGORY_ID)
         name = entry.get("name")
-        if type(name) is not str or not name.strip():
+        if not _is_text(name):
             raise UserError(path, f"{where}.name", name, "which is not a name", "Give the category's name")
         if category_id in categories:
             problem = "which another category has too"

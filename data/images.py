@@ -8,11 +8,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
+from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
 
 from data.errors import UserError
 
 _ORIENTATION = 0x0112
-_QUARTER_TURNS = (5, 6, 7, 8)
+_UNDO_QUARTER_TURN = {
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
 _DEEP_GREY = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 
 Pixels = NDArray[np.uint8]
@@ -42,8 +48,7 @@ def read_image(
     blamed = (path if file is None else file, field)
     with _opened(path, blamed) as image:
         turn = _should_turn(image, height, width, path, blamed)
-        pixels = _to_rgb(ImageOps.exif_transpose(image) if turn else image, path, blamed)
-    return pixels
+        return _to_rgb(_loaded(image, turn), path, blamed)
 
 
 def image_size(path: Path, *, file: str | PathLike[str] | None = None, field: str = "file_name") -> tuple[int, int]:
@@ -52,8 +57,7 @@ def image_size(path: Path, *, file: str | PathLike[str] | None = None, field: st
     Raises: UserError if the file is missing or is not an image.
     """
     with _opened(path, (path if file is None else file, field)) as image:
-        width, height = image.size
-        return (width, height) if _orientation(image) in _QUARTER_TURNS else (height, width)
+        return _turned_size(image)
 
 
 @contextmanager
@@ -89,6 +93,29 @@ def _orientation(image: Image.Image) -> int:
     return int(value) if value in range(1, 9) else 1
 
 
+def _raw_size(image: Image.Image) -> tuple[int, int]:
+    """(height, width) as the pixels lie on disk; Pillow already swaps them for turned TIFF images."""
+    if isinstance(image, TiffImageFile):
+        return int(image.tag_v2[IMAGELENGTH]), int(image.tag_v2[IMAGEWIDTH])
+    return image.height, image.width
+
+
+def _turned_size(image: Image.Image) -> tuple[int, int]:
+    height, width = _raw_size(image)
+    return (width, height) if _orientation(image) in _UNDO_QUARTER_TURN else (height, width)
+
+
+def _loaded(image: Image.Image, turn: bool) -> Image.Image:
+    """The decoded image, turned upright or as it lies on disk."""
+    orientation = _orientation(image)
+    image.load()
+    if turn:
+        return ImageOps.exif_transpose(image)
+    # Pillow turns TIFF images while it loads them, and then drops the tag.
+    turned_by_pillow = _orientation(image) != orientation
+    return image.transpose(_UNDO_QUARTER_TURN[orientation]) if turned_by_pillow else image
+
+
 def _should_turn(
     image: Image.Image,
     height: int | None,
@@ -96,8 +123,7 @@ def _should_turn(
     path: Path,
     blamed: tuple[str | PathLike[str], str],
 ) -> bool:
-    raw = (image.height, image.width)
-    turned = raw[::-1] if _orientation(image) in _QUARTER_TURNS else raw
+    raw, turned = _raw_size(image), _turned_size(image)
     if height is None or width is None or (height, width) == turned:
         return True
     if (height, width) == raw:

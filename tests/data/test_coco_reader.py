@@ -50,6 +50,7 @@ CASES = [
     ("images[0].width", 2**31 - 1, "more than a mask can hold"),
     ("images[0].file_name", None, "which is not a file name"),
     ("images[0].file_name", " ", "which is not a file name"),
+    ("images[0].file_name", "half \ud83d", "which is not a file name"),
     ("images[0].file_name", "/etc/passwd", "which leaves the image folder"),
     ("images[0].file_name", "a/../../b.png", "which leaves the image folder"),
     ("images[0].file_name", "C:\\b.png", "which leaves the image folder"),
@@ -87,7 +88,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "problem"), [pytest.param(*case, id=f"{case[0]}={case[1]!r}") for case in CASES]
+    ("field", "value", "problem"), [pytest.param(*case, id=f"{case[0]}={case[1]!a}") for case in CASES]
 )
 def test_a_wrong_value_is_named_with_its_field(instances, save, field, value, problem):
     name, _, rest = field.partition("[")

@@ -19,10 +19,10 @@ def saved(tmp_path, image: Image.Image, name: str = "a.png", **keys):
     return tmp_path / name
 
 
-def with_orientation(tmp_path, orientation: int, pixels: np.ndarray = RGB):
+def with_orientation(tmp_path, orientation: int, pixels: np.ndarray = RGB, name: str = "turned.png"):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    return saved(tmp_path, Image.fromarray(pixels), "turned.png", exif=exif)
+    return saved(tmp_path, Image.fromarray(pixels), name, exif=exif)
 
 
 @pytest.mark.parametrize(
@@ -69,19 +69,23 @@ def test_cmyk_photographs_come_close_to_their_colours(tmp_path):
     assert np.abs(read_image(path, 16, 16).astype(int) - plain).max() < 8
 
 
+@pytest.mark.parametrize("name", ["turned.png", "turned.tif"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_images_are_turned_as_viewers_show_them(tmp_path, orientation):
+def test_images_are_turned_as_viewers_show_them(tmp_path, orientation, name):
     turns = [None, RGB, RGB[:, ::-1], RGB[::-1, ::-1], RGB[::-1], RGB.transpose(1, 0, 2)]
     turns += [np.rot90(RGB, -1), RGB[::-1, ::-1].transpose(1, 0, 2), np.rot90(RGB)]
-    path = with_orientation(tmp_path, orientation)
+    path = with_orientation(tmp_path, orientation, RGB, name)
     expected = turns[orientation]
     assert image_size(path) == expected.shape[:2]
     np.testing.assert_array_equal(read_image(path, *expected.shape[:2]), expected)
     np.testing.assert_array_equal(read_image(path, None, None), expected)
 
 
-def test_the_annotation_decides_whether_an_image_is_turned(tmp_path):
-    path = with_orientation(tmp_path, 6)
+@pytest.mark.parametrize("name", ["turned.png", "turned.tif"])
+def test_the_annotation_decides_whether_an_image_is_turned(tmp_path, name):
+    for orientation in (5, 7, 8):
+        np.testing.assert_array_equal(read_image(with_orientation(tmp_path, orientation, RGB, name), 6, 9), RGB)
+    path = with_orientation(tmp_path, 6, RGB, name)
     np.testing.assert_array_equal(read_image(path, 6, 9), RGB)
     np.testing.assert_array_equal(read_image(path, 9, 6), np.rot90(RGB, -1))
     with pytest.raises(UserError, match="but the annotation says 10 wide and 9 high"):
