@@ -1,0 +1,163 @@
+"""Exported files have AdelaiDet's names and shapes, and files with those names load."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from segment_scenes import tiny_config
+
+from data.coco import Category
+from data.errors import UserError
+from stages.segment.builtin import build_solov2
+from stages.segment.checkpoint_keys import from_detectron2, to_detectron2
+from stages.segment.config import HeadConfig, SegmentBackboneConfig
+from stages.segment.model_file import ModelDescription, load_initial_weights, load_model, save_model
+from stages.segment.solov2 import SOLOv2
+
+CATEGORIES = (Category(3, "cat"), Category(7, "dog"))
+# Stages of the published R-50: blocks, channels inside a block, channels it gives.
+BLOCKS = {"res2": (3, 64, 256), "res3": (4, 128, 512), "res4": (6, 256, 1024), "res5": (3, 512, 2048)}
+
+
+def _norm(name: str, channels: int, frozen: bool = True) -> dict[str, tuple[int, ...]]:
+    tensors = ("weight", "bias", "running_mean", "running_var") if frozen else ("weight", "bias")
+    return {f"{name}.{tensor}": (channels,) for tensor in tensors}
+
+
+def _published_r50() -> dict[str, tuple[int, ...]]:
+    """Names and shapes of AdelaiDet's SOLOv2 R-50, as the golden notes list them."""
+    keys: dict[str, tuple[int, ...]] = {}
+    bottom = "backbone.bottom_up"
+    keys |= {f"{bottom}.stem.conv1.weight": (64, 3, 7, 7)} | _norm(f"{bottom}.stem.conv1.norm", 64)
+    inputs = 64
+    for stage, (depth, middle, outputs) in BLOCKS.items():
+        for block in range(depth):
+            name = f"{bottom}.{stage}.{block}"
+            layers = {
+                "conv1": (middle, inputs, 1, 1),
+                "conv2": (middle, middle, 3, 3),
+                "conv3": (outputs, middle, 1, 1),
+            }
+            if block == 0:
+                layers["shortcut"] = (outputs, inputs, 1, 1)
+            for layer, shape in layers.items():
+                keys |= {f"{name}.{layer}.weight": shape} | _norm(f"{name}.{layer}.norm", shape[0])
+            inputs = outputs
+    for level, channels in zip((2, 3, 4, 5), (256, 512, 1024, 2048), strict=True):
+        keys |= {f"backbone.fpn_lateral{level}.weight": (256, channels, 1, 1)}
+        keys |= {f"backbone.fpn_output{level}.weight": (256, 256, 3, 3)}
+        keys |= {f"backbone.fpn_{kind}{level}.bias": (256,) for kind in ("lateral", "output")}
+    for tower, first in (("cate_tower", 256), ("kernel_tower", 258)):
+        for layer in range(4):
+            keys[f"ins_head.{tower}.{3 * layer}.weight"] = (512, first if layer == 0 else 512, 3, 3)
+            keys |= _norm(f"ins_head.{tower}.{3 * layer + 1}", 512, frozen=False)
+    keys |= {"ins_head.cate_pred.weight": (80, 512, 3, 3), "ins_head.cate_pred.bias": (80,)}
+    keys |= {"ins_head.kernel_pred.weight": (256, 512, 3, 3), "ins_head.kernel_pred.bias": (256,)}
+    for level in range(4):
+        for step in range(max(1, level)):
+            name = f"mask_head.convs_all_levels.{level}.conv{step}"
+            keys[f"{name}.0.weight"] = (128, (128 if step else 258 if level == 3 else 256), 3, 3)
+            keys |= _norm(f"{name}.1", 128, frozen=False)
+    keys["mask_head.conv_pred.0.weight"] = (256, 128, 1, 1)
+    return keys | _norm("mask_head.conv_pred.1", 256, frozen=False)
+
+
+@pytest.fixture(scope="module")
+def r50() -> SOLOv2:
+    backbone = SegmentBackboneConfig(weights="imagenet", norm="frozen_bn", freeze_stages=2)
+    return build_solov2(backbone, HeadConfig(), 80, warn=pytest.fail, load=False)[0]
+
+
+def _tiny(classes: int = 2) -> SOLOv2:
+    config = tiny_config()
+    backbone = config.backbone.model_copy(update={"freeze_stages": 0})
+    return build_solov2(backbone, config.head, classes, warn=pytest.fail, load=True)[0]
+
+
+def _description() -> ModelDescription:
+    config = tiny_config()
+    backbone = config.backbone.model_copy(update={"freeze_stages": 0})
+    return ModelDescription(categories=CATEGORIES, backbone=backbone, head=config.head, test=config.test)
+
+
+def test_r50_has_the_published_names_and_shapes(r50):
+    exported = {key: tuple(value.shape) for key, value in to_detectron2(r50.state_dict()).items()}
+    assert exported == _published_r50()
+    assert len(exported) == 333
+    assert sum(int(np.prod(shape)) for shape in exported.values()) == 26_905_536 + 18_081_104 + 1_659_392
+    assert sum(p.numel() for p in r50.parameters() if p.requires_grad) == 46_317_392
+
+
+def test_a_file_with_the_published_names_loads_with_the_classes_it_has(r50, tmp_path):
+    torch.save(
+        {"model": {key: torch.full(shape, 0.5) for key, shape in _published_r50().items()}}, tmp_path / "r50.pth"
+    )
+    assert load_initial_weights(r50, tmp_path / "r50.pth") == []
+    assert all((value == 0.5).all() for key, value in r50.state_dict().items() if "trunk.conv1" not in key)
+
+
+def test_renaming_there_and_back_is_the_identity():
+    state = {key: value for key, value in _tiny().state_dict().items() if not key.endswith("num_batches_tracked")}
+    back = from_detectron2(to_detectron2(state))
+    assert back.keys() == state.keys()
+    for key, value in state.items():
+        torch.testing.assert_close(back[key], value, rtol=1e-6, atol=0)
+
+
+def test_exported_stem_sees_bgr_pixels_as_ours_sees_normalised_rgb():
+    model = _tiny()
+    rgb = torch.randint(0, 256, (1, 3, 32, 32)).float()
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    ours = model.backbone.trunk.conv1((rgb / 255 - mean[:, None, None]) / std[:, None, None])
+    stem = to_detectron2(model.state_dict())["backbone.bottom_up.stem.conv1.weight"]
+    bgr = rgb[:, [2, 1, 0]] - torch.tensor([103.53, 116.28, 123.675])[:, None, None]
+    torch.testing.assert_close(torch.nn.functional.conv2d(bgr, stem, stride=2, padding=3), ours, rtol=1e-4, atol=1e-4)
+
+
+def test_stride_in_1x1_moves_the_strides_of_the_bottlenecks():
+    settings = {"name": "resnet50", "width": 8, "weights": "none", "norm": "gn", "stride_in_1x1": True}
+    model, _ = build_solov2(
+        SegmentBackboneConfig(**settings, fpn_channels=32), tiny_config().head, 2, warn=pytest.fail, load=True
+    )
+    first = model.backbone.get_submodule("trunk.layer2.0")
+    assert (first.conv1.stride, first.conv2.stride) == ((2, 2), (1, 1))
+    features = model.backbone(torch.zeros(1, 3, 64, 64))
+    assert features["p3"].shape[-2:] == (8, 8)
+
+
+def test_a_saved_model_loads_and_predicts_the_same(tmp_path):
+    model = _tiny().eval()
+    save_model(tmp_path / "model.pth", model, _description())
+    loaded, description = load_model(tmp_path / "model.pth")
+    assert description == _description()
+    images = torch.randn(1, 3, 64, 64)
+    for one, other in zip(model(images).kernels, loaded.eval()(images).kernels, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_starting_from_other_classes_keeps_their_new_layer(tmp_path):
+    save_model(tmp_path / "model.pth", _tiny(), _description())
+    other = _tiny(classes=5)
+    before = other.ins_head.cate_pred.weight.clone()
+    kept = load_initial_weights(other, tmp_path / "model.pth")
+    assert kept == ["ins_head.cate_pred.weight", "ins_head.cate_pred.bias"]
+    assert torch.equal(other.ins_head.cate_pred.weight, before)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [{"model": {"a": torch.zeros(1)}}, {"weights": 1}, {"model": {}, "sapnet_pipe": {"categories": []}}],
+    ids=["foreign", "no model", "no description"],
+)
+def test_a_foreign_file_is_refused_by_name(tmp_path, content):
+    torch.save(content, tmp_path / "model.pth")
+    with pytest.raises(UserError, match=r"model\.pth"):
+        load_model(tmp_path / "model.pth")
+
+
+def test_a_truncated_file_is_refused_by_name(tmp_path: Path):
+    save_model(tmp_path / "model.pth", _tiny(), _description())
+    (tmp_path / "model.pth").write_bytes((tmp_path / "model.pth").read_bytes()[:100])
+    with pytest.raises(UserError, match=r"model\.pth"):
+        load_model(tmp_path / "model.pth")

@@ -1,0 +1,57 @@
+"""Settings that could not work are refused with the reason; every preset is valid."""
+
+import pytest
+from pydantic import ValidationError
+
+from data.errors import UserError
+from stages.segment.config import HeadConfig, SegmentConfig
+from stages.segment.engine import choose_engine
+from stages.segment.presets import PRESETS
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_every_preset_is_valid_and_keeps_the_pyramid_of_published_checkpoints(name):
+    config = SegmentConfig.model_validate(PRESETS[name])
+    assert config.backbone.fpn_norm == "none"
+
+
+def test_presets_have_the_numbers_of_the_paper():
+    one = SegmentConfig.model_validate(PRESETS["solov2-r50-1x"])
+    assert one.train.lr / one.train.batch_size == pytest.approx(0.015 / 32)
+    assert one.train.milestones == pytest.approx((8 / 12, 10 / 12))
+    assert one.loss.mps_weight == 0.25
+    three = SegmentConfig.model_validate(PRESETS["solov2-r101-3x"])
+    assert three.image.short_sides == tuple(range(640, 801, 32))
+    assert three.loss.mps_weight == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"num_grids": (40, 36)}, "one entry per level"),
+        ({"features": ("p1", "p3", "p4", "p5", "p6")}, "p1 is not one of"),
+        ({"strides": (8, 8, 16, 32, 30)}, "30 is not one of"),
+        ({"scale_ranges": ((1, 96), (48, 192), (96, 384), (768, 192), (384, 2048))}, "not a range of sizes"),
+        ({"mask_channels": 16}, "mask_channels = 16 must be a multiple of norm_groups = 32"),
+        ({"num_grids": (40, 36, 24, 16, 0)}, "at least one cell"),
+    ],
+)
+def test_heads_that_cannot_be_built_are_refused(change, reason):
+    with pytest.raises(ValidationError, match=reason):
+        HeadConfig(**change)
+
+
+def test_narrow_heads_need_no_norm_groups_without_norm():
+    assert HeadConfig(mask_channels=16, norm="none").mask_channels == 16
+
+
+def test_detectron2_is_refused_with_the_engine_that_there_is():
+    with pytest.raises(UserError, match="Use --engine builtin"):
+        choose_engine("detectron2")
+
+
+def test_auto_says_in_one_line_that_it_took_builtin():
+    engine, line = choose_engine("auto")
+    assert engine == "builtin"
+    assert "auto takes builtin" in line
+    assert "\n" not in line
