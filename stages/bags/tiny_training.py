@@ -22,10 +22,11 @@ from tqdm import tqdm
 from data.files import atomic_path
 from stages.bags.tiny_prompts import PromptBatch, PromptDataset
 from stages.bags.tiny_sam import build_tiny_sam
+from stages.checkpoint import load_tensors
 
 _IMAGES_PER_STEP = 4
 _PROMPTS_PER_IMAGE = 8
-_WARMUP_STEPS = 200
+_WARMUP_STEPS = 100
 _EMA_DECAY = 0.998
 
 
@@ -140,19 +141,27 @@ def train(
     *,
     peak_lr: float = 1e-3,
     seed: int = 0,
+    start_from: Path | None = None,
     workers: int = 1,
     save_every: int = 250,
     quiet: bool = False,
 ) -> None:
-    """Train from scratch for `steps` steps of 4 images x 8 prompts and save the averaged weights to `out`."""
+    """Train for `steps` steps of 4 images x 8 prompts and save the averaged weights to `out`.
+
+    Args:
+        start_from: Weights of an earlier training; else from scratch. Scenes are drawn from `seed` on.
+    """
     torch.manual_seed(seed)
     sam = build_tiny_sam().to(memory_format=torch.channels_last)
-    tie_attention(sam)
+    if start_from is None:
+        tie_attention(sam)
+    else:
+        sam.load_state_dict(load_tensors(start_from))
     average = copy.deepcopy(sam)
     head = DenseHead(sam.prompt_encoder.embed_dim)
     parameters = [*sam.parameters(), *head.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=peak_lr, weight_decay=0.02, betas=(0.9, 0.98))
-    dataset = PromptDataset(steps * _IMAGES_PER_STEP, _PROMPTS_PER_IMAGE)
+    dataset = PromptDataset(seed * 1_000_000, steps * _IMAGES_PER_STEP, _PROMPTS_PER_IMAGE)
     loader = DataLoader(dataset, batch_size=_IMAGES_PER_STEP, num_workers=workers, collate_fn=list)
     started, running = time.monotonic(), {}
     for step, batch in enumerate(bar := tqdm(loader, total=steps, mininterval=10, disable=quiet)):
@@ -189,10 +198,12 @@ def save_weights(sam: Sam, path: Path) -> None:
 def main(
     out: Annotated[Path, typer.Option(help="Where the weights go.")],
     steps: Annotated[int, typer.Option(min=1, help="Steps of 4 scenes x 8 prompts.")] = 6000,
-    seed: Annotated[int, typer.Option(help="Seed of the initial weights.")] = 0,
+    peak_lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
+    start_from: Annotated[Path | None, typer.Option(help="Weights to go on from.")] = None,
+    seed: Annotated[int, typer.Option(min=0, max=9, help="Seed of the initial weights and of the scenes.")] = 0,
 ) -> None:
-    """Train the tiny SAM from scratch on rendered scenes."""
-    train(steps, out, seed=seed)
+    """Train the tiny SAM on rendered scenes."""
+    train(steps, out, peak_lr=peak_lr, start_from=start_from, seed=seed)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ def test_the_largest_level_is_owed_by_the_last_token() -> None:
 
 
 def test_prompts_are_a_function_of_their_index() -> None:
-    first, again = PromptDataset(4, 3)[2], PromptDataset(4, 3)[2]
+    first, again = PromptDataset(0, 4, 3)[2], PromptDataset(0, 4, 3)[2]
     assert np.array_equal(first.point_xy, again.point_xy)
     assert np.array_equal(first.target, again.target)
 
