@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
+from typing import Any, TypeGuard
 
 from data.errors import UserError
 from data.files import read_json
@@ -67,7 +67,7 @@ def is_number(value: Any) -> bool:
     return type(value) in (int, float) and -1e30 < value < 1e30
 
 
-def _is_text(value: Any) -> bool:
+def _is_text(value: Any) -> TypeGuard[str]:
     """Whether a JSON value is a string that is not blank and can be written again (JSON may hold half characters)."""
     return type(value) is str and bool(value.strip()) and not any("\ud800" <= letter <= "\udfff" for letter in value)
 

@@ -16,7 +16,7 @@ from data.coco_document import is_number
 from data.errors import UserError
 from data.json_lines import write_coco
 from data.masks import rle_area, rle_box
-from data.segmentations import segmentation_to_counts
+from data.segmentations import segmentation_problem, segmentation_to_counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +73,10 @@ def write_pseudo_labels(
 
 
 def read_pseudo_labels(path: Path) -> InstanceDataset:
-    """Read pseudo labels; `extra` of each annotation holds ``score`` and ``alternates`` (checked) and the other keys.
+    """Read pseudo labels; `extra` of each annotation holds ``score`` and ``alternates`` and the other keys.
 
-    Any COCO instance file will do: without `score` and `alternates` it counts as labelled with certainty.
+    Any COCO instance file will do: without `score` and `alternates` it counts as labelled with certainty. As with all
+    masks, the form of the alternates is checked here and their run lengths when they are used (`alternates_of`).
 
     Raises: UserError as `read_instances`, and for a score or an alternate that cannot be used.
     """
@@ -85,22 +86,32 @@ def read_pseudo_labels(path: Path) -> InstanceDataset:
         score = annotation.extra.get("score")
         if score is not None and not is_number(score):
             raise UserError(path, f"{field}.score", score, "which is not a finite number", "Give a score, or none")
-        alternates_of(annotation, dataset.images[annotation.image_id], file=path)
+        _check_alternates(annotation, path)
     return dataset
 
 
 def alternates_of(annotation: InstanceAnnotation, image: ImageRecord, *, file: Path) -> tuple[bytes, ...]:
     """Compressed counts of the annotation's alternates, none if it has none; UserError if one is malformed."""
     field = f"annotation {annotation.annotation_id}.alternates"
-    alternates = annotation.extra.get("alternates")
-    if alternates is None:
-        return ()
-    if not isinstance(alternates, list):
-        raise UserError(file, field, alternates, "which is not a list of masks", "Give a list of RLE, or none")
     return tuple(
         segmentation_to_counts(mask, image.height, image.width, file=file, field=f"{field}[{index}]")
-        for index, mask in enumerate(alternates)
+        for index, mask in enumerate(_check_alternates(annotation, file))
     )
+
+
+def _check_alternates(annotation: InstanceAnnotation, file: Path) -> list[Any]:
+    """The annotation's alternates, none if it has none; UserError unless they look like masks."""
+    field = f"annotation {annotation.annotation_id}.alternates"
+    alternates = annotation.extra.get("alternates")
+    if alternates is None:
+        return []
+    if not isinstance(alternates, list):
+        raise UserError(file, field, alternates, "which is not a list of masks", "Give a list of RLE, or none")
+    for index, mask in enumerate(alternates):
+        if wrong := segmentation_problem(mask):
+            place, value, problem, mend = wrong
+            raise UserError(file, f"{field}[{index}]{place}", value, problem, mend)
+    return alternates
 
 
 def _entries(labels: Sequence[PseudoLabel], images: Mapping[int, ImageRecord]) -> Iterator[dict[str, Any]]:

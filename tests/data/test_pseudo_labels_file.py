@@ -122,6 +122,11 @@ def test_an_unusable_label_is_named(labels_file, key, value, field):
     document = json.loads(labels_file.read_text())
     document["annotations"][1][key] = value
     labels_file.write_text(json.dumps(document))
+
+    def use() -> None:
+        dataset = read_pseudo_labels(labels_file)
+        alternates_of(dataset.annotations[1], dataset.images[7], file=labels_file)
+
     with pytest.raises(UserError) as raised:
-        read_pseudo_labels(labels_file)
+        use()
     assert f"pseudo_labels.json: {field}" in str(raised.value)

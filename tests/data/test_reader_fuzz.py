@@ -14,7 +14,7 @@ from data.errors import UserError
 from data.evaluation.coco_ap import coco_ap
 from data.point_sampling import sample_points
 from data.points import read_points
-from data.pseudo_labels import read_pseudo_labels
+from data.pseudo_labels import alternates_of, read_pseudo_labels
 
 JUNK: list[Any] = [None, True, False, 0, -1, 1.5, 10**30, float("nan"), float("inf"), "", "text", [], {}, [[]], [None]]
 JUNK += [{"id": 1}, [1, 2], [[1, 2, 3, 4, 5, 6]], "\0", 2**31, -(2**63), [float("nan")] * 4, 1e308, [1e308] * 6]
@@ -31,7 +31,9 @@ def consume(path: Path) -> None:
     with contextlib.suppress(UserError):
         read_points(path)
     with contextlib.suppress(UserError):
-        read_pseudo_labels(path)
+        labels = read_pseudo_labels(path)
+        for annotation in labels.annotations:
+            alternates_of(annotation, labels.images[annotation.image_id], file=path)
     with contextlib.suppress(UserError):
         coco_ap(path, path)
 
