@@ -8,13 +8,28 @@ from torch import Tensor
 NmsKernel = Literal["gaussian", "linear"]
 
 
-def mask_iou(masks: Tensor) -> Tensor:
-    """(N, P) bool -> (N, N) float32 intersection over union; two empty masks are the same mask, so 1."""
+_BLOCK = 128
+
+
+def iou_with_better(masks: Tensor, classes: Tensor) -> Tensor:
+    """Overlap of every mask with the better ones of its class.
+
+    Only the upper triangle is computed, block by block: this product is most of the time of the suppression.
+
+    Args:
+        masks: (N, P) bool, by falling score.
+        classes: (N,) class indices.
+    Returns: (N, N) float32 [i, j]: intersection over union where i < j and the classes are equal, else 0. Two empty
+        masks are the same mask, so 1.
+    """
     flat = masks.float()
-    overlap = flat @ flat.T
-    area = overlap.diagonal()
+    area = flat.sum(dim=1)
+    overlap = flat.new_zeros(len(flat), len(flat))
+    for start in range(0, len(flat), _BLOCK):
+        overlap[start : start + _BLOCK, start:] = flat[start : start + _BLOCK] @ flat[start:].T
     union = area[:, None] + area - overlap
-    return torch.where(union > 0, overlap / union.clamp(min=1), 1.0)
+    iou = torch.where(union > 0, overlap / union.clamp(min=1), 1.0)
+    return (iou * (classes[:, None] == classes)).triu(diagonal=1)
 
 
 def matrix_nms(
@@ -34,7 +49,7 @@ def matrix_nms(
     """
     if not len(scores):
         return scores
-    iou = (mask_iou(masks) * (classes[:, None] == classes)).triu(diagonal=1)  # [i, j]: i is better than j
+    iou = iou_with_better(masks, classes)
     shield = iou.amax(dim=0)[:, None]  # how far i is itself suppressed
     if kernel == "gaussian":
         decay = torch.exp(sigma * (shield**2 - iou**2))
@@ -51,7 +66,7 @@ def mask_nms(masks: Tensor, classes: Tensor, *, threshold: float = 0.5) -> Tenso
         classes: (N,) class indices.
     Returns: (N,) bool, True where kept.
     """
-    rivals = ((mask_iou(masks) > threshold) & (classes[:, None] == classes)).triu(diagonal=1).cpu()
+    rivals = (iou_with_better(masks, classes) > threshold).cpu()
     keep = torch.ones(len(classes), dtype=torch.bool)
     for index in range(len(classes)):
         if keep[index]:

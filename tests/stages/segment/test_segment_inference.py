@@ -8,7 +8,7 @@ from golden_solov2 import GRIDS, STRIDES, features_of, load, model_of, predictio
 from stages.segment import inference
 from stages.segment.inference import Decoding, boxes_of_masks, decode, find_candidates, full_masks
 from stages.segment.losses import solov2_losses
-from stages.segment.matrix_nms import mask_nms, matrix_nms
+from stages.segment.matrix_nms import iou_with_better, mask_nms, matrix_nms
 from stages.segment.point_nms import point_nms
 from stages.segment.solov2 import Predictions
 
@@ -87,6 +87,15 @@ def test_third_copy_of_a_mask_gets_zero_where_the_reference_gives_nan():
     assert np.isnan(NMS["dup/out_linear"]).any()
     ours = matrix_nms(*_nms_case("dup"), kernel="linear")
     assert ours.tolist()[3] == 0
+
+
+def test_overlaps_of_many_masks_equal_a_plain_count():
+    generator = torch.Generator().manual_seed(0)
+    masks = torch.rand(300, 40, generator=generator) > 0.6
+    classes = torch.randint(0, 3, (300,), generator=generator)
+    both, either = (masks[:, None] & masks).sum(2), (masks[:, None] | masks).sum(2)
+    expected = (both / either * (classes[:, None] == classes)).triu(diagonal=1)
+    torch.testing.assert_close(iou_with_better(masks, classes), expected)
 
 
 def test_nms_of_nothing_is_an_empty_tensor():
