@@ -14,7 +14,7 @@ class MetricLog:
     """Writes one JSON line per record to ``out/metrics.jsonl`` and the same numbers to ``out/tensorboard``.
 
     Args:
-        out: The run folder.
+        out: The run folder; made if need be.
         keep_bytes: metrics.jsonl is first cut to this length; what a killed run wrote after its checkpoint goes.
         first_step: TensorBoard hides older events from this step on.
     """
@@ -22,6 +22,7 @@ class MetricLog:
     def __init__(self, out: Path, keep_bytes: int, first_step: int) -> None:
         self.path = out / "metrics.jsonl"
         with disk_errors(self.path):
+            out.mkdir(parents=True, exist_ok=True)
             self.path.touch()
             self._file = self.path.open("r+b")
             self._file.seek(0, 2)

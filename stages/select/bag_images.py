@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from data.bag_table import BagTable
 from data.coco import Category, ImageRecord
+from data.errors import UserError
 from data.files import resolve_inside
 from data.images import read_image
 from stages.image_batch import View, resize_image
@@ -62,6 +63,19 @@ def group_images(table: BagTable, categories: tuple[Category, ...], images_dir: 
     starts = np.concatenate([[0], bounds, [len(table)]]).astype(np.int64) if len(table) else np.zeros(1, np.int64)
     ids = np.array(sorted(category.category_id for category in categories), np.int64)
     return BagImages(table, starts, np.searchsorted(ids, table.category_id).astype(np.int64), images_dir, source)
+
+
+def require_images(images: BagImages) -> None:
+    """Look for every photograph before hours are spent on a training.
+
+    Raises: UserError naming the first that is missing.
+    """
+    for index in range(len(images)):
+        name = images.table.file_name[images.starts[index]]
+        if not (images.images_dir / name).is_file():
+            field = f"image {images.table.image_id[images.starts[index]]}.file_name"
+            mend = "Give the folder of photographs that the bags were made from"
+            raise UserError(images.source, field, name, f"but there is no such file in {images.images_dir}", mend)
 
 
 def padded_bags(table: BagTable, rows: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

@@ -1,0 +1,131 @@
+"""Trains a selector under the seed guard, or goes on with an interrupted training."""
+
+import json
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from data.files import disk_errors, read_json, write_json
+from stages.backbone_config import BackboneConfig, build_backbone
+from stages.checkpoint import checkpoint_path, load_checkpoint
+from stages.metric_log import MetricLog, metrics_size
+from stages.select.bag_images import BagImages
+from stages.select.batches import TrainBatches
+from stages.select.config import SelectConfig
+from stages.select.model import Selector
+from stages.select.seed_guard import AtChanceError, SeedGuard, chance_level, judged_at, seed_of_attempt
+from stages.select.step_losses import StepLosses
+from stages.training import TrainResult, resolve_length, train
+
+EVENT = "seed_guard"
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A trained selector.
+
+    Attributes:
+        bag_accuracy: Balanced accuracy over the last steps. chance: That of a constant answer.
+        at_chance: The guard's verdict at the end: nothing was learnt, whatever the labels look like.
+        restarts: One record per failed attempt, as in metrics.jsonl.
+    """
+
+    model: Selector
+    result: TrainResult
+    bag_accuracy: float
+    chance: float
+    at_chance: bool
+    restarts: list[dict[str, Any]]
+    backbone: BackboneConfig
+
+
+def learn(
+    images: BagImages, num_classes: int, config: SelectConfig, out: Path, *, resume: bool, quiet: bool
+) -> Learned:
+    """Train on the bags of `images`, restarting from another seed while the bags stay at chance.
+
+    Args:
+        num_classes: Classes of the store, also those without a bag.
+    Raises: UserError as `stages.training.train`.
+    """
+    length = resolve_length(config.train, len(images))
+    present = len(np.unique(images.class_index))
+    attempt, resume = _attempt(out, config.seed, resume)
+    while True:
+        seed = seed_of_attempt(config.seed, attempt)
+        model, backbone = _build(num_classes, config, seed, out, resume)
+        left = config.guard.max_restarts - attempt
+        guard = SeedGuard(
+            config.guard, model.accuracy, present, judged_at(config.guard.after, length.max_iterations), left
+        )
+        try:
+            result = train(
+                model=model,
+                loss_fn=StepLosses(config),
+                batch_at=TrainBatches(images, config.image, length.batch_size, seed),
+                config=length,
+                out=out,
+                seed=seed,
+                device=config.device,
+                resume=resume,
+                quiet=quiet,
+                on_step=guard,
+                keep_metrics=attempt > 0,
+            )
+        except AtChanceError as error:
+            _record(out, error, attempt, seed, chance_level(present))
+            attempt, resume = attempt + 1, False
+            continue
+        accuracy = model.accuracy.balanced()
+        chance, failed = chance_level(present), config.guard.enabled and guard.at_chance()
+        return Learned(model, result, accuracy, chance, failed, _restarts(out), backbone)
+
+
+def _build(
+    num_classes: int, config: SelectConfig, seed: int, out: Path, resume: bool
+) -> tuple[Selector, BackboneConfig]:
+    """The network with its first weights; a resumed run gets the backbone that it began with."""
+    file = out / "backbone.json"
+    known = resume and file.is_file()
+    wanted = BackboneConfig.model_validate(read_json(file)) if known else config.backbone
+    torch.manual_seed(seed)
+    backbone, settled = build_backbone(wanted, warn=lambda text: warnings.warn(text, stacklevel=2), load=not known)
+    if not known:
+        write_json(file, settled.model_dump(mode="json"), indent=2)
+    return Selector(backbone, num_classes, config), settled
+
+
+def _attempt(out: Path, seed: int, resume: bool) -> tuple[int, bool]:
+    """The attempt that the checkpoint belongs to, and whether there is one to resume."""
+    path = checkpoint_path(out)
+    if not resume or not path.is_file():
+        return 0, False
+    found = load_checkpoint(path).seed
+    attempt = next((k for k in range(1000) if seed_of_attempt(seed, k) == found), 0)
+    return attempt, True
+
+
+def _record(out: Path, error: AtChanceError, attempt: int, seed: int, chance: float) -> None:
+    """Say in metrics.jsonl that an attempt failed; the next one's records follow."""
+    record: dict[str, float | int | str] = {
+        "event": EVENT,
+        "iteration": error.iteration,
+        "attempt": attempt,
+        "seed": seed,
+        "bag_accuracy": round(error.accuracy, 6),
+        "chance": round(chance, 6),
+    }
+    warnings.warn(f"{error}, chance is {chance:.3f}: starting anew from another seed", stacklevel=2)
+    with MetricLog(out, metrics_size(out), error.iteration) as log:
+        log.write(record, error.iteration)
+
+
+def _restarts(out: Path) -> list[dict[str, Any]]:
+    path = out / "metrics.jsonl"
+    with disk_errors(path):
+        records = [json.loads(line) for line in path.read_text().splitlines()]
+    return [record for record in records if record.get("event") == EVENT]

@@ -1,0 +1,60 @@
+"""Named settings of stage two, as nested values that a file, ``--set`` and flags can override."""
+
+from collections.abc import Mapping
+from typing import Any
+
+PAPER_BATCH, PAPER_LR, VOC_LR = 32, 0.015, 0.002
+BATCH = 4
+
+
+def scaled_lr(lr: float, at_batch: int, batch: int) -> float:
+    """Linear scaling of a learning rate to another batch size."""
+    return lr * batch / at_batch
+
+
+_COCO_1X: dict[str, Any] = {
+    "backbone": {"name": "resnet50", "fpn_channels": 256, "fpn_norm": "gn"},
+    "head": {"channels": 1024, "roi_size": 7},
+    "image": {"short_side": 800, "long_side": 1333, "flip": True},
+    "train": {
+        "epochs": 12,
+        "batch_size": BATCH,
+        "lr": scaled_lr(PAPER_LR, PAPER_BATCH, BATCH),
+        "optimizer": "sgd",
+        "momentum": 0.9,
+        "weight_decay": 1e-4,
+        "warmup_iterations": 500,
+        "scheduler": "step",
+        "milestones": [8 / 12, 10 / 12],
+        "clip_norm": 35,
+        "workers": 4,
+    },
+    "test": {"workers": 4},
+}
+
+_VOC: dict[str, Any] = {
+    **_COCO_1X,
+    "train": {**_COCO_1X["train"], "lr": scaled_lr(VOC_LR, PAPER_BATCH, BATCH)},
+}
+
+_DEMO: dict[str, Any] = {
+    "device": "cpu",
+    "backbone": {"name": "resnet10", "width": 32, "weights": "none", "fpn_channels": 64},
+    "head": {"channels": 256, "sampling_ratio": 1, "canonical_size": 112},
+    "image": {"short_side": 256, "long_side": 256, "cache_mb": 256},
+    "negatives": {"random_boxes": 100, "part_min_side": 24},
+    "train": {
+        "max_iterations": 600,
+        "batch_size": 4,
+        "lr": 1e-3,
+        "optimizer": "adamw",
+        "weight_decay": 0.05,
+        "scheduler": "cosine",
+        "warmup_iterations": 50,
+        "checkpoint_every": 200,
+        "log_every": 20,
+    },
+    "test": {"batch_size": 8},
+}
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {"coco-1x": _COCO_1X, "voc": _VOC, "demo": _DEMO}
