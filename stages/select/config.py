@@ -96,7 +96,9 @@ class GuardConfig(BaseModel, frozen=True, extra="forbid"):
 
     enabled: bool = Field(default=True, description="Watch the bag accuracy.")
     after: float = Field(
-        default=0.25, gt=0, description="When to judge: below 1 a share of the length, else an iteration."
+        default=0.25,
+        gt=0,
+        description="When to judge: below 1 a share of the length (from step 100 on), else an iteration.",
     )
     factor: float = Field(default=1.5, ge=1, description="Accuracy, as a multiple of chance, that shows learning.")
     max_restarts: int = Field(default=2, ge=0, description="Restarts from another seed before giving up.")

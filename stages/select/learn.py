@@ -1,7 +1,7 @@
 """Trains a selector under the seed guard, or goes on with an interrupted training."""
 
 import json
-import warnings
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from stages.select.step_losses import StepLosses
 from stages.training import TrainResult, resolve_length, train
 
 EVENT = "seed_guard"
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def _build(
     known = resume and file.is_file()
     wanted = BackboneConfig.model_validate(read_json(file)) if known else config.backbone
     torch.manual_seed(seed)
-    backbone, settled = build_backbone(wanted, warn=lambda text: warnings.warn(text, stacklevel=2), load=not known)
+    backbone, settled = build_backbone(wanted, warn=_LOG.warning, load=not known)
     if not known:
         write_json(file, settled.model_dump(mode="json"), indent=2)
     return Selector(backbone, num_classes, config), settled
@@ -119,7 +120,7 @@ def _record(out: Path, error: AtChanceError, attempt: int, seed: int, chance: fl
         "bag_accuracy": round(error.accuracy, 6),
         "chance": round(chance, 6),
     }
-    warnings.warn(f"{error}, chance is {chance:.3f}: starting anew from another seed", stacklevel=2)
+    _LOG.warning("%s, chance is %.3f: starting anew from another seed", error, chance)
     with MetricLog(out, metrics_size(out), error.iteration) as log:
         log.write(record, error.iteration)
 

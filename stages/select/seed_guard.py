@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from stages.select.class_accuracy import ClassAccuracy
 from stages.select.config import GuardConfig
 
+EARLIEST = 100
+
 
 class AtChanceError(Exception):
     """The bags are classified no better than by chance after `iteration` steps."""
@@ -59,8 +61,11 @@ class SeedGuard:
 
 
 def judged_at(after: float, max_iterations: int) -> int:
-    """The iteration at which the guard judges: a share of the length, or the iteration itself."""
-    return max(1, round(after * max_iterations)) if after < 1 else int(after)
+    """The iteration at which the guard judges: a share of the length but not before step 100, or `after` itself.
+
+    A trial of a few steps is shorter than that and is never judged.
+    """
+    return max(EARLIEST, round(after * max_iterations)) if after < 1 else int(after)
 
 
 def seed_of_attempt(seed: int, attempt: int) -> int:

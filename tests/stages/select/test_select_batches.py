@@ -1,0 +1,99 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from toy_store import toy_store
+
+from data.bag_table import BagTable
+from data.coco import Category
+from stages.select.bag_images import BagImages, group_images, padded_bags
+from stages.select.batches import TestBatches, TrainBatches
+from stages.select.config import ImageConfig
+
+CONFIG = ImageConfig(short_side=64, long_side=64)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> BagImages:
+    store, folder, _ = toy_store(tmp_path_factory.mktemp("toy"))
+    return group_images(store.read_table(), store.categories, folder, store.folder)
+
+
+def ragged_table(sizes: list[int]) -> BagTable:
+    count, total = len(sizes), sum(sizes)
+    return BagTable(
+        image_id=np.arange(count, dtype=np.int64), file_name=np.array(["a.png"] * count, object),
+        height=np.full(count, 64, np.int32), width=np.full(count, 64, np.int32),
+        point_id=np.arange(count, dtype=np.int64), category_id=np.full(count, 7, np.int32),
+        point_xy=np.zeros((count, 2), np.float32), offsets=np.cumsum([0, *sizes]).astype(np.int64),
+        box_xyxy=np.arange(4 * total, dtype=np.float32).reshape(total, 4), score=np.ones(total, np.float32),
+        stability=np.ones(total, np.float32), area=np.ones(total, np.int32), source=np.ones(total, np.int8),
+    )  # fmt: skip
+
+
+def test_ragged_bags_are_padded_with_zeros() -> None:
+    table = ragged_table([1, 3, 2])
+    boxes, valid = padded_bags(table, np.array([2, 0]))
+    assert valid.tolist() == [[True, True], [True, False]]
+    assert np.array_equal(boxes[0], table.box_xyxy[4:6])
+    assert boxes[1, 1].tolist() == [0, 0, 0, 0]
+
+
+def test_classes_are_numbered_by_ascending_category_id() -> None:
+    categories = (Category(9, "b"), Category(7, "a"))
+    grouped = group_images(ragged_table([1, 1]), categories, Path(), Path())
+    assert grouped.class_index.tolist() == [0, 0]
+    assert len(group_images(ragged_table([]), categories, Path(), Path())) == 0
+
+
+def test_every_image_comes_once_per_epoch_in_another_order(images: BagImages) -> None:
+    batches = TrainBatches(images, CONFIG, 2, seed=0)
+    epochs = [torch.cat([batches(3 * epoch + i).rows for i in range(3)]).tolist() for epoch in range(2)]
+    assert sorted(epochs[0]) == sorted(epochs[1]) == list(range(12))
+    assert epochs[0] != epochs[1]
+
+
+def test_a_batch_is_a_function_of_seed_and_iteration(images: BagImages) -> None:
+    first, second = TrainBatches(images, CONFIG, 2, seed=4), TrainBatches(images, CONFIG, 2, seed=4)
+    first(0), first(1)
+    for a, b in zip(first(7), second(7), strict=True):
+        assert torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
+    assert not torch.equal(TrainBatches(images, CONFIG, 2, seed=5)(7).images, second(7).images)
+
+
+def test_points_boxes_and_pixels_are_mirrored_together(images: BagImages) -> None:
+    batches = TrainBatches(images, CONFIG, 6, seed=0)
+    plain = TestBatches(images, CONFIG, 6)(0)
+    mirrored = batches(0)
+    order = [int((plain.rows == row).nonzero()) for row in mirrored.rows]
+    kinds = set()
+    for i, j in enumerate(order):
+        flipped = not torch.equal(mirrored.point_xy[i], plain.point_xy[j])
+        kinds.add(flipped)
+        x = 64 - plain.point_xy[j, 0] if flipped else plain.point_xy[j, 0]
+        assert mirrored.point_xy[i, 0] == x
+        box = plain.boxes[j, 1]
+        wanted = torch.stack([64 - box[2], box[1], 64 - box[0], box[3]]) if flipped else box
+        assert torch.equal(mirrored.boxes[i, 1], wanted)
+        a = mirrored.images[mirrored.image_index[i]]
+        b = plain.images[plain.image_index[j]]
+        assert torch.equal(a, b.flip(-1) if flipped else b)
+    assert kinds == {True, False}
+
+
+def test_a_crowded_image_is_thinned_for_training_but_keeps_its_neighbours(images: BagImages) -> None:
+    thin = TrainBatches(images, ImageConfig(short_side=64, long_side=64, max_points=1), 6, seed=0)(0)
+    full = TestBatches(images, CONFIG, 6)(0)
+    assert len(thin.rows) == 6
+    assert len(full.rows) == 12
+    for i, row in enumerate(thin.rows):
+        j = int((full.rows == row).nonzero())
+        assert thin.neighbours_valid[i].sum() == full.neighbours_valid[j].sum()
+
+
+def test_the_cache_changes_nothing(images: BagImages) -> None:
+    cached = TrainBatches(images, ImageConfig(short_side=32, long_side=64, cache_mb=1), 2, seed=0)
+    plain = TrainBatches(images, ImageConfig(short_side=32, long_side=64), 2, seed=0)
+    for iteration in (0, 3, 0):
+        assert torch.equal(cached(iteration).images, plain(iteration).images)
