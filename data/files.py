@@ -78,7 +78,7 @@ def read_json(path: Path) -> Any:
         content = Path(path).read_bytes()
     try:
         return json.loads(content)
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: malformed, not UTF-8, or a number of 5,000 digits
         where = f"line {error.lineno} column {error.colno}" if isinstance(error, json.JSONDecodeError) else "content"
         raise UserError(path, where, content[:40], f"not valid JSON ({error})", "Write the file again") from error
 

@@ -54,7 +54,7 @@ def paint_part(
 
 def paint_background(size: int, rng: np.random.Generator) -> Canvas:
     """Muted ground with smooth mottling, often a horizon, and clutter that belongs to no object."""
-    canvas = np.empty((size, size, 3), np.float32)
+    canvas: Canvas = np.empty((size, size, 3), np.float32)
     canvas[:] = _muted_colour(rng)
     for cells, strength in ((3, 24), (8, 12), (24, 7), (80, 5)):
         grain = rng.standard_normal((cells, cells, 1)).astype(np.float32)
@@ -66,7 +66,7 @@ def paint_background(size: int, rng: np.random.Generator) -> Canvas:
         paint_part(canvas, (ground,), _muted_colour(rng), _any_texture(rng), rng)
     for _ in range(int(rng.integers(1, 6))):
         paint_part(canvas, (_clutter(size, rng),), _clutter_colour(rng), _any_texture(rng), rng, outline=0.3)
-    return np.clip(canvas, 0, 255)
+    return np.clip(canvas, 0, 255, dtype=np.float32)
 
 
 def _window(polygons: tuple[Polygon, ...], height: int, width: int) -> tuple[slice, slice] | None:
@@ -80,7 +80,7 @@ def _rim(coverage: NDArray[np.uint8]) -> NDArray[np.float32]:
     """1 on the outermost pixel or two of the covered region, falling to 0 inside."""
     padded = cv2.copyMakeBorder(coverage, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
     inside = cv2.erode(padded, np.ones((3, 3), np.uint8))[1:-1, 1:-1]
-    return 1 - inside.astype(np.float32) / 255
+    return (1 - inside / 255).astype(np.float32)
 
 
 def _textured(

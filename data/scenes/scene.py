@@ -197,7 +197,7 @@ def _photograph(canvas: NDArray[np.float32], rng: np.random.Generator) -> NDArra
     slope = rng.uniform(-0.2, 0.2, 2).astype(np.float32)
     canvas = canvas * (1 + slope[0] * ramp[None, :, None] + slope[1] * ramp[:, None, None])
     if rng.uniform() < 0.6:
-        canvas = cv2.GaussianBlur(canvas, (0, 0), rng.uniform(0.3, 0.7))
+        canvas = cv2.GaussianBlur(canvas, (0, 0), rng.uniform(0.3, 0.7)).astype(np.float32)
     noise = rng.standard_normal(canvas.shape).astype(np.float32) * rng.uniform(1, 6)
     return np.clip(canvas * rng.uniform(0.85, 1.12) + noise, 0, 255).astype(np.uint8)
 

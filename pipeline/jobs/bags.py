@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from data.bag_store import BagStore
 from data.coco import read_instances
 from data.points import read_points
 from pipeline.outputs import require_folder
@@ -47,4 +46,4 @@ def inspect_bags(bags: Path, *, truth: Path | None, quiet: bool) -> Report:
     from stages.bags.inspect import inspect
 
     dataset = read_instances(truth) if truth is not None else None
-    return Report(f"Bag store {bags}", inspect(BagStore.open(bags), dataset, quiet=quiet).to_dict())
+    return Report(f"Bag store {bags}", inspect(bags, dataset, quiet=quiet).to_dict())

@@ -163,7 +163,8 @@ def train(
     optimizer = torch.optim.AdamW(parameters, lr=peak_lr, weight_decay=0.02, betas=(0.9, 0.98))
     dataset = PromptDataset(seed * 1_000_000, steps * _IMAGES_PER_STEP, _PROMPTS_PER_IMAGE)
     loader = DataLoader(dataset, batch_size=_IMAGES_PER_STEP, num_workers=workers, collate_fn=list)
-    started, running = time.monotonic(), {}
+    started = time.monotonic()
+    running: dict[str, float] = {}
     for step, batch in enumerate(bar := tqdm(loader, total=steps, mininterval=10, disable=quiet)):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, steps, peak_lr)
