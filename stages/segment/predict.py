@@ -70,21 +70,16 @@ def run(
     limit_threads()
     target = pick_device(device)
     model, description = load_model(run_dir / MODEL_FILE if run_dir.is_dir() else run_dir)
-    if images_json is None:
-        records, others = images_of_folder(images_dir)
-        ids = out.with_name(f"{out.stem}.images.json")
-    else:
-        records, others, ids = images_of_file(images_json), 0, images_json
+    records, others = images_of_folder(images_dir) if images_json is None else (images_of_file(images_json), 0)
     test = _changed(description.test, max_per_image, batch_size)
     dropped: Counter[str] = Counter()
     results = coco_results(
-        model, records, images_dir, source=ids if images_json else images_dir, categories=description.categories,
+        model, records, images_dir, source=images_json or images_dir, categories=description.categories,
         test=test, device=target, quiet=quiet, dropped=dropped,
     )  # fmt: skip
     least = score_threshold or 0.0
     count = _write_results(out, (entry for entry in results if entry["score"] >= least))
-    if images_json is None:
-        _write_ids(ids, records, description.categories)
+    ids = images_json or _write_ids(out, records, description.categories)
     seconds = round(time.perf_counter() - began, 3)
     return PredictSummary(len(records), count, others, dict(dropped), seconds, str(out), str(ids))
 
@@ -105,6 +100,9 @@ def _write_results(path: Path, entries: Iterable[dict[str, Any]]) -> int:
     return count
 
 
-def _write_ids(path: Path, records: list[ImageRecord], categories: tuple[Category, ...]) -> None:
-    info = {"description": "image ids of the predictions beside this file"}
+def _write_ids(out: Path, records: list[ImageRecord], categories: tuple[Category, ...]) -> Path:
+    """Write down beside the results which id each photograph has."""
+    path = out.with_name(f"{out.stem}.images.json")
+    info = {"description": f"image ids of {out.name}"}
     write_coco(path, info=info, images=records, categories=categories, annotations=())
+    return path

@@ -29,7 +29,7 @@ from stages.segment.model_file import (
     write_description,
 )
 from stages.segment.solov2 import SOLOv2
-from stages.training import resolve_length, train
+from stages.training import TrainResult, resolve_length, train
 
 
 @dataclass(frozen=True)
@@ -94,35 +94,55 @@ def run(
     truth = read_truth(val_labels, label_set.categories) if val_labels else None
     model, description = _network(out, config, label_set, resume, notes)
     untrained: dict[int, str] = {}
-    result = train(
+    result = _train(model, label_set, config, out, untrained, resume=resume, quiet=quiet)
+    save_model(out / MODEL_FILE, model, description)
+    ap = None
+    if truth is not None:
+        ap = evaluate_model(model, description, truth, val_images or images_dir, device=device, quiet=quiet)
+    seconds = round(time.perf_counter() - began, 3)
+    return SegmentSummary(
+        engine=engine,
+        **_counts(label_set),
+        dropped={**label_set.dropped, **Counter(untrained.values())},
+        iterations=result.iterations,
+        skipped_steps=result.skipped_steps,
+        seconds=seconds,
+        loss=result.metrics,
+        ap=ap,
+        notes=notes.lines,
+        model=str(out / MODEL_FILE),
+    )
+
+
+def _train(
+    model: SOLOv2,
+    labels: LabelSet,
+    config: SegmentConfig,
+    out: Path,
+    untrained: dict[int, str],
+    *,
+    resume: bool,
+    quiet: bool,
+) -> TrainResult:
+    return train(
         model=model,
         loss_fn=_Loss(config.loss, untrained),
-        batch_at=TrainBatches(label_set, config.image, config.head, config.train.batch_size, config.seed),
-        config=resolve_length(config.train, len(label_set.images)),
+        batch_at=TrainBatches(labels, config.image, config.head, config.train.batch_size, config.seed),
+        config=resolve_length(config.train, len(labels.images)),
         out=out,
         seed=config.seed,
         device=config.device,
         resume=resume,
         quiet=quiet,
     )
-    save_model(out / MODEL_FILE, model, description)
-    ap = None
-    if truth is not None:
-        ap = evaluate_model(model, description, truth, val_images or images_dir, device=device, quiet=quiet)
-    return SegmentSummary(
-        engine=engine,
-        images=len(label_set.images),
-        images_without_objects=sum(not image.counts for image in label_set.images),
-        objects=sum(len(image.counts) for image in label_set.images),
-        dropped={**label_set.dropped, **Counter(untrained.values())},
-        iterations=result.iterations,
-        skipped_steps=result.skipped_steps,
-        seconds=round(time.perf_counter() - began, 3),
-        loss=result.metrics,
-        ap=ap,
-        notes=notes.lines,
-        model=str(out / MODEL_FILE),
-    )
+
+
+def _counts(labels: LabelSet) -> dict[str, int]:
+    return {
+        "images": len(labels.images),
+        "images_without_objects": sum(not image.counts for image in labels.images),
+        "objects": sum(len(image.counts) for image in labels.images),
+    }
 
 
 class _Notes:

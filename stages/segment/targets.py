@@ -67,15 +67,17 @@ def build_targets(
         sigma=sigma,
         num_classes=num_classes,
     )
+    small, rows = _small_masks(masks, alternates, feat_size)
+    return ImageTargets(*map(torch.from_numpy, (cells.category, cells.cell, cells.instance, small, rows)))
+
+
+def _small_masks(
+    masks: NDArray[np.uint8], alternates: Sequence[NDArray[np.uint8]] | None, feat_size: tuple[int, int]
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """All masks at stride 4, the N pseudo masks first, and for each instance the rows of its alternates."""
     extra = [np.zeros((0, *masks.shape[1:]), np.uint8)] * len(masks) if alternates is None else alternates
-    small = [quarter_masks(group, feat_size) for group in (masks, *extra)]
-    return ImageTargets(
-        category=torch.from_numpy(cells.category),
-        cell=torch.from_numpy(cells.cell),
-        instance=torch.from_numpy(cells.instance),
-        masks=torch.from_numpy(np.concatenate(small)),
-        alternates=torch.from_numpy(_alternate_rows([len(group) for group in extra])),
-    )
+    small = np.concatenate([quarter_masks(group, feat_size) for group in (masks, *extra)])
+    return small, _alternate_rows([len(group) for group in extra])
 
 
 def _alternate_rows(counts: Sequence[int]) -> NDArray[np.int64]:
