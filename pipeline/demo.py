@@ -9,6 +9,7 @@ from typing import Any
 
 import typer
 
+from data.files import write_bytes
 from data.scenes.dataset import write_scene_dataset
 from data.scenes.seeds import DEMO_TEST, DEMO_TRAIN
 from pipeline.demo_pictures import draw_test_pictures, draw_training_pictures
@@ -20,10 +21,18 @@ from pipeline.jobs.select import select
 from pipeline.outputs import require_empty_folder
 from pipeline.report import Report, table
 
-TRAIN_SCENES = 320
-TEST_SCENES = 100
-PICTURES = 16
 _FIXED = ("sam-top1", "largest", "token-1", "token-2", "token-3")
+
+
+@dataclass(frozen=True)
+class DemoSize:
+    """How much the demo renders and trains; iterations of None are those of the preset ``demo``."""
+
+    train_scenes: int = 240
+    test_scenes: int = 80
+    pictures: int = 16
+    select_iterations: int | None = None
+    segment_iterations: int | None = None
 
 
 @dataclass
@@ -42,36 +51,37 @@ class _Clock:
         self.seconds[name] = round(time.monotonic() - started, 1)
 
 
-def run_demo(out: Path, *, seed: int, quiet: bool) -> Report:
+def run_demo(out: Path, *, seed: int, quiet: bool, size: DemoSize | None = None) -> Report:
     """Run the demo in the new folder `out`.
 
     The selector and the first segmenter see points and categories only. The true masks are used to measure, and to
     train the second segmenter, which is the yardstick.
     """
+    size = size or DemoSize()
     require_empty_folder(out)
     clock = _Clock(quiet)
     train, test, points, bags = out / "train", out / "test", out / "points.json", out / "bags"
-    with clock.step("scenes", f"{TRAIN_SCENES} training and {TEST_SCENES} test scenes, one point per object"):
-        truth = write_scene_dataset(train, DEMO_TRAIN[:TRAIN_SCENES], quiet=quiet)
-        test_truth = write_scene_dataset(test, DEMO_TEST[:TEST_SCENES], quiet=quiet)
+    with clock.step("scenes", f"{size.train_scenes} training and {size.test_scenes} test scenes, one point per object"):
+        truth = write_scene_dataset(train, DEMO_TRAIN[: size.train_scenes], quiet=quiet)
+        test_truth = write_scene_dataset(test, DEMO_TEST[: size.test_scenes], quiet=quiet)
         make_points(truth, points, strategy="quasi-center", seed=seed, quiet=True)
     with clock.step("bags", "stage one: bags of masks from the tiny SAM"):
         generate_bags(points, train / "images", bags, flags={"sam": "tiny"}, quiet=quiet)
         miou = _fixed_choices(bags, truth)
     for method in ("single-mil", "sapnet"):
         with clock.step(method, f"stage two: {method} learns which mask is the object"):
-            miou[method] = _select(bags, train / "images", out / method, method, truth, seed, quiet)
+            miou[method] = _select(bags, train / "images", out / method, method, truth, seed, size, quiet)
     ap: dict[str, Any] = {}
     for name, labels in (("pseudo", out / "sapnet" / "pseudo_labels.json"), ("true", truth)):
         with clock.step(f"solov2_{name}", f"stage three: SOLOv2 trained on {name} masks"):
-            ap[name] = _segment(labels, train / "images", out / f"solov2-{name}", test, test_truth, seed, quiet)
+            ap[name] = _segment(labels, train / "images", out / f"solov2-{name}", test, test_truth, seed, size, quiet)
     with clock.step("pictures", "pictures"):
         predictions = out / "solov2-pseudo" / "train_predictions.json"
         predict(out / "solov2-pseudo", train / "images", predictions, images_json=truth, quiet=quiet)
-        draw_training_pictures(out, predictions, PICTURES)
-        draw_test_pictures(out, PICTURES)
+        draw_training_pictures(out, predictions, size.pictures)
+        draw_test_pictures(out, size.pictures)
     result = _result(miou, ap, clock.seconds)
-    (out / "table.txt").write_text(demo_table(result) + "\n")
+    write_bytes(out / "table.txt", demo_table(result).encode())
     return Report(
         demo_table(result), result, f"look at {out / 'pictures'}, then run the stages on your own photographs"
     )
@@ -101,18 +111,26 @@ def _fixed_choices(bags: Path, truth: Path) -> dict[str, float]:
     return {rule: quality[rule]["miou"] for rule in (*_FIXED, "oracle")}
 
 
-def _select(bags: Path, images: Path, out: Path, method: str, truth: Path, seed: int, quiet: bool) -> float:
-    select(bags, images, out, preset="demo", flags={"method": method, "seed": seed}, quiet=quiet)
+def _select(
+    bags: Path, images: Path, out: Path, method: str, truth: Path, seed: int, size: DemoSize, quiet: bool
+) -> float:
+    flags, assign = {"method": method, "seed": seed}, _iterations(size.select_iterations)
+    select(bags, images, out, preset="demo", flags=flags, assign=assign, quiet=quiet)
     return float(evaluate(truth, labels=out / "pseudo_labels.json", predictions=None).result["miou"])
 
 
 def _segment(
-    labels: Path, images: Path, out: Path, test: Path, test_truth: Path, seed: int, quiet: bool
+    labels: Path, images: Path, out: Path, test: Path, test_truth: Path, seed: int, size: DemoSize, quiet: bool
 ) -> dict[str, Any]:
-    train_seg(labels, images, out, preset="demo", flags={"seed": seed, "engine": "builtin"}, quiet=quiet)
+    flags, assign = {"seed": seed, "engine": "builtin"}, _iterations(size.segment_iterations)
+    train_seg(labels, images, out, preset="demo", flags=flags, assign=assign, quiet=quiet)
     predictions = out / "test_predictions.json"
     predict(out, test / "images", predictions, images_json=test_truth, quiet=quiet)
     return dict(evaluate(test_truth, labels=None, predictions=predictions).result)
+
+
+def _iterations(count: int | None) -> list[str]:
+    return [] if count is None else [f"train.max_iterations={count}"]
 
 
 def _result(miou: Mapping[str, float], ap: Mapping[str, Any], seconds: Mapping[str, float]) -> dict[str, Any]:
