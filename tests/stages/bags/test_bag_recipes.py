@@ -1,0 +1,112 @@
+import numpy as np
+import pytest
+
+from data.coco import ImageRecord
+from data.masks import decode_masks
+from stages.bags.recipes import RECIPES, PromptedPoint, make_bag
+from stages.bags.sam import DecodedMasks
+
+IMAGE = ImageRecord(4, "a.png", 40, 60)
+POINT = PromptedPoint(9, 2, (25.7, 20.2))
+
+
+def rectangle(left, top, right, bottom):
+    mask = np.zeros((IMAGE.height, IMAGE.width), bool)
+    mask[top:bottom, left:right] = True
+    return mask
+
+
+EMPTY = rectangle(0, 0, 0, 0)
+PART, WHOLE, GROUP = rectangle(20, 15, 30, 25), rectangle(10, 10, 40, 30), rectangle(0, 5, 60, 35)
+
+
+class ScriptedSam:
+    """Answers the point with three given masks and each box with the next of some others."""
+
+    def __init__(self, point, boxes=()):
+        self.point, self.boxes, self.asked = point, boxes, None
+
+    def point_masks(self, encoded, point_xy):
+        return self._answer(self.point, [1, 2, 3])
+
+    def box_masks(self, encoded, point_xy, box_xyxy):
+        self.asked = box_xyxy
+        return self._answer(self.boxes[: len(box_xyxy)], [0, 3, 1][: len(box_xyxy)])
+
+    def _answer(self, masks, tokens):
+        score = np.array([0.6, 0.9, 0.7], np.float32)[: len(masks)]
+        return DecodedMasks(np.stack(masks), score, score - np.float32(0.1), np.array(tokens, np.int8))
+
+
+def _make(sam, recipe):
+    bag, dropped = make_bag(sam, None, IMAGE, POINT, RECIPES[recipe])
+    return bag, decode_masks(list(bag.counts), IMAGE.height, IMAGE.width), dict(dropped)
+
+
+def test_multimask_keeps_sams_three_masks_as_they_are():
+    bag, masks, dropped = _make(ScriptedSam([PART, PART, GROUP]), "multimask")
+    np.testing.assert_array_equal(masks, [PART, PART, GROUP])
+    np.testing.assert_array_equal(bag.box_xyxy, [[20, 15, 30, 25], [20, 15, 30, 25], [0, 5, 60, 35]])
+    assert (bag.area.tolist(), bag.source.tolist(), dropped) == ([100, 100, 1800], [1, 2, 3], {})
+    assert (bag.image_id, bag.point_id, bag.category_id, bag.point_xy) == (4, 9, 2, (25.7, 20.2))
+
+
+def test_refined_adds_a_mask_for_the_box_of_each_of_the_three():
+    others = [rectangle(18, 14, 30, 26), rectangle(8, 10, 44, 30), rectangle(0, 0, 60, 34)]
+    sam = ScriptedSam([PART, WHOLE, GROUP], others)
+    bag, masks, dropped = _make(sam, "refined")
+    np.testing.assert_array_equal(masks, [PART, WHOLE, GROUP, *others])
+    np.testing.assert_array_equal(sam.asked, [[20, 15, 30, 25], [10, 10, 40, 30], [0, 5, 60, 35]])
+    assert (bag.source.tolist(), dropped) == ([1, 2, 3, 4, 11, 13], {})  # prompt * 4 + token
+    np.testing.assert_allclose(bag.score, [0.6, 0.9, 0.7] * 2)
+    np.testing.assert_allclose(bag.stability, [0.5, 0.8, 0.6] * 2, atol=1e-6)
+
+
+def test_a_refined_mask_like_one_before_it_is_left_out_and_counted():
+    nearly_whole = WHOLE.copy()
+    nearly_whole[10, 10:39] = False  # 571 of 600 pixels: IoU 0.952
+    fresh = rectangle(2, 2, 9, 9)
+    bag, masks, dropped = _make(ScriptedSam([PART, WHOLE, GROUP], [nearly_whole, fresh, fresh]), "refined")
+    np.testing.assert_array_equal(masks, [PART, WHOLE, GROUP, fresh])
+    assert (bag.source.tolist(), dropped) == ([1, 2, 3, 11], {"near_duplicate_masks": 2})
+
+
+def test_a_refined_mask_just_under_the_bound_stays():
+    less_whole = WHOLE.copy()
+    less_whole[10, :] = False  # 570 of 600 pixels: IoU 0.95, not above
+    bag, _, dropped = _make(ScriptedSam([PART, WHOLE, GROUP], [less_whole, PART, GROUP]), "refined")
+    assert (len(bag.counts), dropped) == (4, {"near_duplicate_masks": 2})
+
+
+def test_empty_masks_are_left_out_and_counted_and_prompts_keep_their_number():
+    sam = ScriptedSam([PART, EMPTY, GROUP], [EMPTY, rectangle(5, 5, 50, 33)])
+    bag, _, dropped = _make(sam, "refined")
+    np.testing.assert_array_equal(sam.asked, [[20, 15, 30, 25], [0, 5, 60, 35]])
+    assert (bag.source.tolist(), dropped) == ([1, 3, 15], {"empty_masks": 2})
+
+
+@pytest.mark.parametrize("recipe", ["multimask", "refined"])
+def test_a_point_that_sam_gives_nothing_keeps_the_pixel_under_it(recipe):
+    bag, masks, dropped = _make(ScriptedSam([EMPTY] * 3), recipe)
+    np.testing.assert_array_equal(masks, [rectangle(25, 20, 26, 21)])
+    assert (bag.source.tolist(), bag.area.tolist(), bag.stability.tolist()) == ([2], [1], [0.0])
+    assert bag.score.tolist() == pytest.approx([0.9])
+    assert dropped == {"empty_masks": 3, "points_kept_as_one_pixel": 1}
+
+
+def test_a_real_sam_refines_within_its_image(tiny_sam, photographs):
+    image = photographs[0]
+    height, width = image.shape[:2]
+    encoded = tiny_sam.encode_image(image)
+    record = ImageRecord(1, "a.jpg", height, width)
+    multimask, _ = make_bag(
+        tiny_sam, encoded, record, PromptedPoint(1, 1, (width / 2, height / 2)), RECIPES["multimask"]
+    )
+    refined, _ = make_bag(tiny_sam, encoded, record, PromptedPoint(1, 1, (width / 2, height / 2)), RECIPES["refined"])
+    first = len(multimask.counts)
+    assert list(refined.counts[:first]) == list(multimask.counts)
+    assert first <= len(refined.counts) <= 6
+    assert (refined.source[:first] < 4).all()
+    assert (refined.source[first:] >= 4).all()
+    assert (refined.box_xyxy >= 0).all()
+    assert (refined.box_xyxy <= [width, height, width, height]).all()

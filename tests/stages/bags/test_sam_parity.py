@@ -1,0 +1,107 @@
+"""The exact path against the package's own `SamPredictor`, bit for bit."""
+
+import numpy as np
+import pytest
+import torch
+from segment_anything import SamPredictor, sam_model_registry
+from segment_anything.modeling import Sam
+from segment_anything.utils.amg import batched_mask_to_box, calculate_stability_score
+
+from data.coco import ImageRecord
+from data.masks import decode_masks
+from stages.bags.checkpoints import TINY_WEIGHTS
+from stages.bags.recipes import RECIPES, PromptedPoint, make_bag
+from stages.bags.sam import SamPrompter, load_sam
+from stages.bags.tiny_sam import build_tiny_sam
+
+
+def _points(image, count):
+    height, width = image.shape[:2]
+    xy = np.random.default_rng(height * width).uniform(0, (width, height), (count, 2)).astype(np.float32)
+    return [tuple(point) for point in xy.tolist()]
+
+
+def _assert_bag_is_predictors(prompter, encoded, predictor, image, point_xy):
+    height, width = image.shape[:2]
+    record, point = ImageRecord(1, "a.jpg", height, width), PromptedPoint(1, 1, point_xy)
+    bag, dropped = make_bag(prompter, encoded, record, point, RECIPES["multimask"])
+    prompt = {"point_coords": np.array([point_xy]), "point_labels": np.ones(1, int), "multimask_output": True}
+    masks, scores, _ = predictor.predict(**prompt)
+    logits, _, _ = predictor.predict(**prompt, return_logits=True)
+    filled = masks.any(axis=(1, 2))
+    assert dropped["empty_masks"] == (~filled).sum()
+    assert filled.any()
+    inclusive = batched_mask_to_box(torch.as_tensor(masks[filled])).numpy()
+    boxes = inclusive + np.array([0, 0, 1, 1])  # ours end after the last pixel
+    np.testing.assert_array_equal(decode_masks(list(bag.counts), height, width), masks[filled])
+    np.testing.assert_array_equal(bag.score, scores[filled])
+    np.testing.assert_array_equal(bag.box_xyxy, boxes)
+    np.testing.assert_array_equal(bag.area, masks[filled].sum(axis=(1, 2)))
+    np.testing.assert_array_equal(bag.source, np.flatnonzero(filled) + 1)
+    stability = calculate_stability_score(torch.as_tensor(logits[filled]), 0.0, 1.0).numpy()
+    np.testing.assert_array_equal(bag.stability, stability)
+
+
+def _compare(prompter, predictor, image, count):
+    predictor.set_image(image)
+    encoded = prompter.encode_image(image)
+    assert torch.equal(encoded.features, predictor.features)
+    for point_xy in _points(image, count):
+        _assert_bag_is_predictors(prompter, encoded, predictor, image, point_xy)
+
+
+def _tiny_predictor():
+    sam = build_tiny_sam()
+    sam.load_state_dict(torch.load(TINY_WEIGHTS, weights_only=True))
+    return SamPredictor(sam.eval())
+
+
+def _noise(height, width):
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        pytest.param(_noise(97, 256), id="at SAM's own width"),
+        pytest.param(_noise(31, 17), id="tiny and upright"),
+        pytest.param(_noise(1900, 2300), id="so large that masks are enlarged one by one"),
+        pytest.param(_noise(3, 500), id="a strip"),
+    ],
+)
+def test_tiny_sam_gives_the_predictors_masks_on_images_of_every_shape(tiny_sam, image):
+    _compare(tiny_sam, _tiny_predictor(), image, 2)
+
+
+def test_tiny_sam_gives_the_predictors_masks_on_photographs(tiny_sam, photographs):
+    predictor = _tiny_predictor()
+    for image in photographs:
+        _compare(tiny_sam, predictor, image, 4)
+
+
+def _random_vit_b() -> Sam:
+    """ViT-B with random weights, also where the package starts from zeros (position codes)."""
+    torch.manual_seed(0)
+    sam = sam_model_registry["vit_b"]().eval()
+    with torch.no_grad():
+        for name, parameter in sam.named_parameters():
+            if "pos" in name:
+                parameter.normal_(std=0.02)
+    return sam
+
+
+def test_vit_b_geometry_gives_the_predictors_masks(photographs):
+    """One of ViT-B's windowed blocks, to be quick, and everything around the blocks."""
+    sam = _random_vit_b()
+    sam.image_encoder.blocks = sam.image_encoder.blocks[1:2]
+    _compare(SamPrompter(sam), SamPredictor(sam), photographs[0], 1)
+
+
+@pytest.mark.slow
+def test_vit_b_from_a_checkpoint_gives_the_predictors_masks_on_photographs(tmp_path, photographs):
+    sam = _random_vit_b()
+    torch.save(sam.state_dict(), tmp_path / "vit_b.pth")
+    prompter = load_sam("vit_b", tmp_path / "vit_b.pth", torch.device("cpu"))
+    predictor = SamPredictor(sam)
+    for image in photographs:
+        _compare(prompter, predictor, image, 2)
