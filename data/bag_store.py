@@ -36,6 +36,8 @@ class BagStore:
         if expect_fingerprint is not None and manifest.fingerprint != expect_fingerprint:
             problem = f"but the store with the fingerprint {expect_fingerprint} is needed"
             raise UserError(path / MANIFEST, "fingerprint", manifest.fingerprint, problem, "Give the store it was")
+        if not manifest.shards:
+            raise UserError(path / MANIFEST, "shards", [], "so the store is empty", "Make it again with generate-bags")
         for entry in manifest.shards:
             _check_length(path / entry.file, entry)
         return cls(path, manifest)

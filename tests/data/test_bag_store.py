@@ -168,6 +168,11 @@ def test_a_shard_of_another_store_is_refused_when_read(tmp_path):
         BagStore.open(tmp_path / "b").read_table()
 
 
+def test_a_store_without_shards_is_refused(tmp_path):
+    with pytest.raises(UserError, match="the store is empty"):
+        write_store(tmp_path, [])
+
+
 def test_an_unfinished_store_says_how_to_finish_it(tmp_path):
     write_store(tmp_path)
     (tmp_path / "manifest.json").rename(tmp_path / "manifest.partial.json")
