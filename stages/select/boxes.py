@@ -10,10 +10,15 @@ def box_area(boxes: Tensor) -> Tensor:
     return sides[..., 0] * sides[..., 1]
 
 
+def box_overlap(a: Tensor, b: Tensor) -> Tensor:
+    """Shared area of boxes that broadcast against each other."""
+    sides = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0)
+    return sides[..., 0] * sides[..., 1]
+
+
 def box_iou(a: Tensor, b: Tensor) -> Tensor:
     """IoU of boxes that broadcast against each other, (..., 4) and (..., 4) to (...); 0 for two empty boxes."""
-    sides = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0)
-    overlap = sides[..., 0] * sides[..., 1]
+    overlap = box_overlap(a, b)
     union = box_area(a) + box_area(b) - overlap
     return overlap / union.clamp(min=1e-6)
 

@@ -3,6 +3,7 @@
 N bags, M masks per bag (padded), G positives per bag (padded), C classes, R negatives. Boxes in network pixels.
 """
 
+import os
 from typing import NamedTuple
 
 import torch
@@ -19,6 +20,8 @@ from stages.select.roi_features import RoiFeatures
 from stages.select.roi_head import RoiHead
 from stages.select.scores import best_mask, of_class, prm_scores, psm_scores
 from stages.select.select_batch import SelectBatch
+
+PRM_CLS_BIAS = float(os.environ.get("PRMB", "-3"))
 
 
 class PrmOutput(NamedTuple):
@@ -59,13 +62,14 @@ class SelectorOutput(NamedTuple):
 class MilHead(nn.Module):
     """One module's pair of linear layers: class and instance logits of a box."""
 
-    def __init__(self, channels: int, num_outputs: int) -> None:
+    def __init__(self, channels: int, num_outputs: int, cls_bias: float = 0.0) -> None:
         super().__init__()
         self.cls = nn.Linear(channels, num_outputs)
         self.ins = nn.Linear(channels, num_outputs)
         for layer in (self.cls, self.ins):
             nn.init.normal_(layer.weight, std=0.01)
             nn.init.zeros_(layer.bias)
+        nn.init.constant_(self.cls.bias, cls_bias)
 
     def forward(self, embedding: Tensor) -> tuple[Tensor, Tensor]:
         """(..., channels) to twice (..., num_outputs), float32 in every precision."""
@@ -87,7 +91,7 @@ class Selector(nn.Module):
             canonical_size=config.head.canonical_size,
         )
         self.psm = MilHead(config.head.channels, num_classes + 1)
-        self.prm = MilHead(config.head.channels, num_classes) if config.prm.enabled else None
+        self.prm = MilHead(config.head.channels, num_classes, PRM_CLS_BIAS) if config.prm.enabled else None
         self.accuracy = ClassAccuracy(num_classes)
 
     def forward(self, batch: SelectBatch, *, mirror: bool = False) -> SelectorOutput:

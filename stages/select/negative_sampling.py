@@ -20,8 +20,8 @@ def sample_negatives(
     """
     images, device = len(batch.image_size), positives.device
     shape = (images, batch.most_bags)
-    by_image = pad_by_image(positives, batch.image_index, batch.slot, shape).flatten(1, 2)
-    known = pad_by_image(valid, batch.image_index, batch.slot, shape).flatten(1, 2)
+    by_image = pad_by_image(positives, batch.image_index, batch.slot, shape)
+    known = pad_by_image(valid, batch.image_index, batch.slot, shape)
     candidates = random_boxes(torch.rand(images, 4, config.random_boxes, device=device), batch.image_size)
     keep = background(candidates, by_image, known, t_neg1=config.t_neg1)  # (I, R)
     draws = torch.rand(len(selected), max(0, config.parts - 1), 4, device=device)

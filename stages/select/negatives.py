@@ -1,12 +1,12 @@
 """Negative proposals (NPG): background boxes, and parts of the selected boxes.
 
-I images, N bags, G positives per bag (padded), R random boxes per image, K parts per object.
+I images, N bags of an image (padded), G positives per bag (padded), R random boxes per image, K parts per object.
 """
 
 import torch
 from torch import Tensor
 
-from stages.select.boxes import box_area, box_iou
+from stages.select.boxes import box_area, box_iou, box_overlap
 
 
 def random_boxes(draws: Tensor, image_size: Tensor) -> Tensor:
@@ -28,20 +28,26 @@ def random_boxes(draws: Tensor, image_size: Tensor) -> Tensor:
 def background(candidates: Tensor, positives: Tensor, valid: Tensor, *, t_neg1: float = 0.3) -> Tensor:
     """Which candidates have an IoU under `t_neg1` with every positive of their image.
 
+    IoU >= t is overlap >= t / (1 + t) * (sum of areas), which spares the division. A candidate that fails this even
+    for the hull of a bag and the smallest area in it passes for the whole bag: few pairs are left to be looked at.
+
     Args:
-        candidates: (I, R, 4). positives: (I, Q, 4), all positives of the image, padded. valid: (I, Q) bool.
-    Returns: (I, R) bool. The test is overlap * (1 + t) < t * (sum of areas), which spares the division.
+        candidates: (I, R, 4). positives: (I, N, G, 4), the bags of each image, padded. valid: (I, N, G) bool.
+    Returns: (I, R) bool.
     """
-    overlap = _common(candidates, positives, 0).mul_(_common(candidates, positives, 1))  # (I, R, Q)
-    areas = box_area(candidates)[..., None] + box_area(positives)[..., None, :]
-    touched = overlap.mul_(1 + t_neg1) >= areas.mul_(t_neg1)
-    return ~(touched & valid[:, None]).any(dim=-1)
-
-
-def _common(candidates: Tensor, positives: Tensor, axis: int) -> Tensor:
-    """Length that boxes (I, R, 4) and (I, Q, 4) share along x (0) or y (1), (I, R, Q)."""
-    end = torch.minimum(candidates[..., 2 + axis, None], positives[..., None, :, 2 + axis])
-    return end.sub_(torch.maximum(candidates[..., axis, None], positives[..., None, :, axis])).clamp_(min=0)
+    share = t_neg1 / (1 + t_neg1)
+    area = share * box_area(candidates)
+    areas = (share * box_area(positives)).masked_fill(~valid, torch.inf)
+    low = positives[..., :2].masked_fill(~valid[..., None], torch.inf).amin(dim=2)
+    high = positives[..., 2:].masked_fill(~valid[..., None], -torch.inf).amax(dim=2)
+    hull = torch.cat([low, high], dim=-1)
+    near = box_overlap(candidates[:, :, None], hull[:, None]) >= area[..., None] + areas.amin(dim=2)[:, None]
+    image, candidate, bag = near.nonzero(as_tuple=True)
+    overlap = box_overlap(candidates[image, candidate][:, None], positives[image, bag])  # (pairs, G)
+    touched = (overlap >= area[image, candidate][:, None] + areas[image, bag]).any(dim=1)
+    keep = torch.ones_like(area, dtype=torch.bool)
+    keep[image[touched], candidate[touched]] = False
+    return keep
 
 
 def pad_by_image(values: Tensor, image_index: Tensor, slot: Tensor, shape: tuple[int, int]) -> Tensor:
