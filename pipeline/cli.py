@@ -2,6 +2,7 @@
 
 import sys
 import traceback
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated
 
@@ -14,34 +15,63 @@ from pipeline.jobs import evaluate as evaluate_job
 from pipeline.jobs import points as point_job
 from pipeline.jobs import segment as segment_jobs
 from pipeline.jobs import select as select_job
+from pipeline.machine_faults import machine_fault
 from pipeline.report import Report, show
 
 # typer carries its own copy of click from 0.20 on and needs the package before: take the class from where it is.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
+_GO_ON = {
+    "generate-bags": "Run the same command again: shards that are finished are kept.",
+    "select": "Run the same command again with --resume to go on from the last checkpoint.",
+    "train-seg": "Run the same command again with --resume to go on from the last checkpoint.",
+    "demo": "Run it again with another --out.",
+}
+
 app = typer.Typer(
     add_completion=False,
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="From one click per object to an instance-segmentation model: points -> bags of SAM masks -> pseudo labels -> "
-    "SOLOv2.",
 )
-bags_app = typer.Typer(no_args_is_help=True, help="Look into a bag store.")
+bags_app = typer.Typer(help="Look into a bag store.")
 app.add_typer(bags_app, name="bags")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"sapnet-pipe {metadata.version('sapnet-pipe')}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """From one click per object to an instance-segmentation model: points -> bags of SAM masks -> pseudo labels ->
+    SOLOv2."""
 
 
 @app.command()
 def points(
     annotations: Annotated[Path, typer.Option(help="COCO instances with masks.", show_default=False)],
     out: options.OutFile,
-    strategy: Annotated[str, typer.Option(help="quasi-center, center or uniform.")] = "quasi-center",
+    strategy: Annotated[
+        str | None, typer.Option(help="quasi-center, center or uniform.", show_default="quasi-center")
+    ] = None,
+    config: options.Config = None,
+    assign: options.Assign = None,
+    device: options.Device = None,
     seed: options.Seed = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Make one point per object from a mask-annotated set."""
-    _finish(point_job.make_points(annotations, out, strategy=strategy, seed=seed or 0, quiet=quiet), as_json, quiet)
+    report = point_job.make_points(
+        annotations, out, strategy=strategy, seed=seed, device=device, file=config, assign=assign or (), quiet=quiet
+    )
+    _finish(report, as_json, quiet)
 
 
 @app.command("generate-bags")
@@ -57,11 +87,12 @@ def generate_bags(
     config: options.Config = None,
     assign: options.Assign = None,
     device: options.Device = None,
+    seed: options.Seed = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Stage one: a bag of candidate masks for every point. Run it again to go on after an interruption."""
-    flags = {"sam": sam, "checkpoint": checkpoint, "recipe": recipe, "device": device}
+    flags = {"sam": sam, "checkpoint": checkpoint, "recipe": recipe, "device": device, "seed": seed}
     _finish(
         bag_jobs.generate_bags(points, images, out, file=config, assign=assign or (), flags=flags, quiet=quiet),
         as_json,
@@ -128,15 +159,19 @@ def predict(
     images: options.Images,
     out: options.OutFile,
     images_json: Annotated[Path | None, typer.Option(help="COCO file that gives the image ids.")] = None,
-    draw: Annotated[Path | None, typer.Option(help="New folder for drawn pictures.")] = None,
+    draw: Annotated[Path | None, typer.Option(help="New folder for pictures of what was found.")] = None,
+    config: options.Config = None,
+    assign: options.Assign = None,
     device: options.Device = None,
+    seed: options.Seed = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Segment photographs with a trained model."""
     report = segment_jobs.predict(
-        run, images, out, images_json=images_json, draw=draw, device=device or "auto", quiet=quiet
-    )
+        run, images, out, images_json=images_json, draw=draw, device=device, seed=seed, file=config,
+        assign=assign or (), quiet=quiet,
+    )  # fmt: skip
     _finish(report, as_json, quiet)
 
 
@@ -145,11 +180,18 @@ def evaluate(
     truth: Annotated[Path, typer.Option(help="COCO instances with true masks.", show_default=False)],
     labels: Annotated[Path | None, typer.Option(help="Pseudo labels: their masks are compared by id.")] = None,
     predictions: Annotated[Path | None, typer.Option(help="COCO results: mask and box AP.")] = None,
+    config: options.Config = None,
+    assign: options.Assign = None,
+    device: options.Device = None,
+    seed: options.Seed = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Measure pseudo labels or predictions against true masks."""
-    _finish(evaluate_job.evaluate(truth, labels=labels, predictions=predictions), as_json, quiet)
+    report = evaluate_job.evaluate(
+        truth, labels=labels, predictions=predictions, device=device, seed=seed, file=config, assign=assign or ()
+    )
+    _finish(report, as_json, quiet)
 
 
 @app.command()
@@ -168,22 +210,34 @@ def demo(
 @bags_app.command("verify")
 def bags_verify(
     bags: Annotated[Path, typer.Argument(help="Bag store.")],
+    config: options.Config = None,
+    assign: options.Assign = None,
+    device: options.Device = None,
+    seed: options.Seed = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Check checksums, schema, counts, and every mask against its box and area."""
-    _finish(bag_jobs.verify_bags(bags, quiet=quiet), as_json, quiet)
+    report = bag_jobs.verify_bags(bags, device=device, seed=seed, file=config, assign=assign or (), quiet=quiet)
+    _finish(report, as_json, quiet)
 
 
 @bags_app.command("inspect")
 def bags_inspect(
     bags: Annotated[Path, typer.Argument(help="Bag store.")],
     truth: options.Truth = None,
+    config: options.Config = None,
+    assign: options.Assign = None,
+    device: options.Device = None,
+    seed: options.Seed = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Counts, sizes and scores; with --truth also how good the best, the top-1 and every fixed choice are."""
-    _finish(bag_jobs.inspect_bags(bags, truth=truth, quiet=quiet), as_json, quiet)
+    report = bag_jobs.inspect_bags(
+        bags, truth=truth, device=device, seed=seed, file=config, assign=assign or (), quiet=quiet
+    )
+    _finish(report, as_json, quiet)
 
 
 def _finish(report: Report, as_json: bool, quiet: bool) -> None:
@@ -198,20 +252,34 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code; user errors become one line on standard error."""
     try:
-        code = app(args=arguments, prog_name="sapnet-pipe", standalone_mode=False)
+        code = app(args=arguments or ["--help"], prog_name="sapnet-pipe", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except UserError as error:
         return _fail(str(error), 2)
     except _UsageError as error:
-        text = error.format_message() if hasattr(error, "format_message") else str(error)
-        return _fail(f"{text} See sapnet-pipe --help.", 2)
+        return _fail(_usage(error, arguments), 2)
     except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted; run the same command again (with --resume, if it trains) to go on.", 130)
+        return _fail(
+            f"interrupted. {_GO_ON.get(arguments[0], 'Nothing was written: run the same command again.')}", 130
+        )
     except typer.Exit as stop:
         return stop.exit_code
-    except Exception:
+    except Exception as error:
+        if (line := machine_fault(error)) is not None:
+            return _fail(line, 2)
         traceback.print_exc()
         return _fail("a fault of sapnet-pipe; please report it with the lines above.", 1)
+
+
+def _usage(error: Exception, arguments: list[str]) -> str:
+    """What is wrong with the command line, and where its options are explained."""
+    text = error.format_message() if hasattr(error, "format_message") else str(error)
+    names = getattr(getattr(error, "param", None), "opts", ())
+    given = next((arguments[place + 1] for place, name in enumerate(arguments[:-1]) if name in names), None)
+    value = f" ({given!r} was given)" if given is not None and given not in text else ""
+    context = getattr(error, "ctx", None)
+    command = "sapnet-pipe" if context is None else context.command_path
+    return f"{text.rstrip('.?')}{value}. See {command} --help."
 
 
 def _fail(message: str, code: int) -> int:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -31,6 +32,14 @@ class Panel:
     title: str
     masks: Mapping[int, bytes]
     points: Mapping[int, tuple[float, float]]
+
+
+class Label(NamedTuple):
+    """A text and the corner (x, y), in pixels, of the box that it belongs to."""
+
+    text: str
+    x: float
+    y: float
 
 
 def draw_strip(image: Picture, panels: Sequence[Panel]) -> Picture:
@@ -71,10 +80,31 @@ def object_colour(object_id: int) -> NDArray[np.float32]:
     return colour
 
 
+def draw_labels(picture: Picture, labels: Mapping[int, Label]) -> Picture:
+    """The picture with a plate at every label's corner, in its object's colour and wholly inside the picture.
+
+    The labels are drawn from the last to the first, so that of two in one place the first can be read.
+    """
+    canvas = Image.fromarray(picture)
+    draw = ImageDraw.Draw(canvas)
+    font = ImageFont.load_default(max(11, min(picture.shape[:2]) // 36))
+    for object_id, label in reversed(list(labels.items())):
+        _, _, right, bottom = draw.textbbox((0, 0), label.text, font=font)
+        width, height = right + 4, bottom + 3
+        x = max(0, min(label.x, canvas.width - width))
+        y = max(0, min(label.y, canvas.height - height))
+        colour = tuple(int(channel) for channel in object_colour(object_id))
+        draw.rectangle((x, y, x + width, y + height), fill=colour)
+        draw.text((x + 2, y + 1), label.text, fill=(0, 0, 0), font=font)
+    return np.asarray(canvas)
+
+
 def write_picture(path: Path, picture: Picture) -> None:
-    """Write a PNG file, atomically."""
+    """Write an image file in the format of its suffix (PNG where there is none to write), atomically."""
+    kind = Image.registered_extensions().get(path.suffix.lower(), "PNG")
+    kind = kind if kind in Image.SAVE else "PNG"
     with atomic_path(path) as temporary:
-        Image.fromarray(picture).save(temporary, format="PNG")
+        Image.fromarray(picture).save(temporary, format=kind, quality=90)
 
 
 def _draw_points(picture: Picture, points: Mapping[int, tuple[float, float]], scale: float) -> Picture:

@@ -1,6 +1,6 @@
 """What a command says when it ends: a short summary for people, or one line of JSON for programs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,19 +17,25 @@ class Report:
         title: One line: what was done.
         result: Figures, counts and paths; printed as a table, or whole as JSON.
         next_step: The command to run next, if there is one.
+        notes: What must not be overlooked, a line each.
+        shown: What people see in place of the whole result.
     """
 
     title: str
     result: Mapping[str, Any]
     next_step: str | None = None
+    notes: Sequence[str] = ()
+    shown: Mapping[str, Any] | None = None
 
 
 def show(report: Report, *, as_json: bool, quiet: bool) -> None:
     """Print the report; with `as_json` the last line of standard output is the result as JSON."""
     if not quiet:
         typer.echo(report.title)
-        for name, value in _flat(report.result).items():
+        for name, value in _flat(report.result if report.shown is None else report.shown).items():
             typer.echo(f"  {name:<32} {_plain(value)}")
+        for note in report.notes:
+            typer.echo(f"Note: {note}")
         if report.next_step:
             typer.echo(f"Next: {report.next_step}")
     if as_json:

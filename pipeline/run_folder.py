@@ -1,7 +1,9 @@
 """The folder of one run: resolved settings, manifest, and the rule that a run is never overwritten by another."""
 
 import platform
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -13,6 +15,7 @@ from data.errors import UserError
 from data.files import disk_errors, read_json, write_bytes, write_json
 from pipeline.settings import read_toml, to_toml
 
+_MANIFEST, _CONFIG = "manifest.json", "config.toml"
 _PACKAGES = ("sapnet-pipe", "torch", "torchvision", "segment-anything", "lightning-fabric", "pycocotools", "numpy")
 
 
@@ -30,13 +33,17 @@ class RunFolder:
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Record the result metrics and that the run is complete."""
-        write_json(self.path / "manifest.json", {**self.manifest, "status": "complete", "result": result}, indent=2)
+        write_json(self.path / _MANIFEST, {**self.manifest, "status": "complete", "result": result}, indent=2)
 
 
+@contextmanager
 def open_run(
     path: Path, *, command: str, settings: BaseModel, inputs: Mapping[str, str], seed: int, resume: bool
-) -> RunFolder:
+) -> Iterator[RunFolder]:
     """Create the run folder, or with `resume` go on in the one that is there.
+
+    A run that a UserError ends before it has learnt anything leaves no trace: what was mended can be run again under
+    the same name. A resumed run that ends so keeps the manifest and settings that it had.
 
     Args:
         path: The folder, which must be new (or empty) unless `resume`.
@@ -53,23 +60,61 @@ def open_run(
         "inputs": dict(inputs),
         "versions": _versions(),
     }
+    before = _check_free(path, manifest, settings, resume)
+    new_folders = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        with disk_errors(path):
+            path.mkdir(parents=True, exist_ok=True)
+        write_bytes(path / _CONFIG, to_toml(settings).encode())
+        write_json(path / _MANIFEST, manifest, indent=2)
+        yield RunFolder(path, manifest)
+    except UserError:
+        if before:
+            _restore(path, before)
+        elif not _has_learnt(path):
+            _remove(path, new_folders)
+        raise
+
+
+def _check_free(path: Path, manifest: Mapping[str, Any], settings: BaseModel, resume: bool) -> dict[str, bytes]:
+    """Raises: UserError unless the run may use the folder. Returns: the files of the run that it goes on with."""
     with disk_errors(path):
         if path.exists() and not path.is_dir():
             raise UserError("--out", "path", str(path), "a file, not a folder", "Choose another path")
-        taken = path.is_dir() and any(path.iterdir())
-    if taken and (path / "manifest.json").exists():
-        _check_same_run(path, manifest, settings, resume)
-    elif taken:
+        if not path.is_dir() or not any(path.iterdir()):
+            return {}
+    if not (path / _MANIFEST).exists():
         raise UserError("--out", "path", str(path), "holds files of something else", "Choose a new folder")
-    with disk_errors(path):
-        path.mkdir(parents=True, exist_ok=True)
-    write_bytes(path / "config.toml", to_toml(settings).encode())
-    write_json(path / "manifest.json", manifest, indent=2)
-    return RunFolder(path, manifest)
+    _check_same_run(path, manifest, settings, resume)
+    return {name: (path / name).read_bytes() for name in (_MANIFEST, _CONFIG)}
+
+
+def _has_learnt(path: Path) -> bool:
+    """Whether a training wrote its first record: from here on the run is worth resuming."""
+    log = path / "metrics.jsonl"
+    return log.is_file() and log.stat().st_size > 0
+
+
+def _restore(path: Path, before: Mapping[str, bytes]) -> None:
+    for name, content in before.items():
+        if (path / name).read_bytes() != content:
+            write_bytes(path / name, content)
+
+
+def _remove(path: Path, new_folders: list[Path]) -> None:
+    """Empty the folder, which was empty before, and take away the folders that were made for it."""
+    for entry in path.iterdir() if path.is_dir() else ():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+    for folder in new_folders:
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def _check_same_run(path: Path, wanted: Mapping[str, Any], settings: BaseModel, resume: bool) -> None:
-    file = path / "manifest.json"
+    file = path / _MANIFEST
     found = read_json(file)
     if not isinstance(found, dict) or "command" not in found:
         raise UserError(file, "command", "missing", "not the manifest of a run", "Choose a new folder")
@@ -78,12 +123,13 @@ def _check_same_run(path: Path, wanted: Mapping[str, Any], settings: BaseModel, 
         raise UserError("--out", "path", str(path), f"already holds a {found['command']} run", mend)
     if found["command"] != wanted["command"]:
         raise UserError(file, "command", found["command"], f"not {wanted['command']}", "Choose a new folder")
+    inputs = found.get("inputs")
     for name, fingerprint in wanted["inputs"].items():
-        before = found.get("inputs", {}).get(name)
+        before = inputs.get(name) if isinstance(inputs, dict) else None
         if before != fingerprint:
             problem = f"but {name} is now {fingerprint[:12]}"
             raise UserError(file, f"inputs.{name}", before, problem, "Give the same input, or choose a new folder")
-    _check_same_settings(path / "config.toml", settings)
+    _check_same_settings(path / _CONFIG, settings)
 
 
 def _check_same_settings(file: Path, settings: BaseModel) -> None:

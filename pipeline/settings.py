@@ -45,7 +45,9 @@ def resolve_settings(
         _overlay(values, read_toml(file), origin, str(file))
     for text in assignments:
         _overlay(values, _assignment(text), origin, "--set")
-    _overlay(values, {key: value for key, value in (flags or {}).items() if value is not None}, origin, "flag")
+    for key, value in (flags or {}).items():
+        if value is not None:
+            _overlay(values, {key: value}, origin, f"--{key}")
     try:
         return model.model_validate(values)
     except ValidationError as error:

@@ -1,5 +1,6 @@
 """`sapnet-pipe evaluate`: pseudo labels by id, predictions by average precision."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -7,14 +8,28 @@ from data.coco import InstanceDataset, counts_of, read_instances
 from data.errors import UserError
 from data.evaluation.coco_ap import coco_ap
 from data.evaluation.mask_quality import mask_quality
+from pipeline.command_settings import PlainSettings
 from pipeline.report import Report
+from pipeline.settings import resolve_settings
 
 
-def evaluate(truth: Path, *, labels: Path | None, predictions: Path | None) -> Report:
+def evaluate(
+    truth: Path,
+    *,
+    labels: Path | None,
+    predictions: Path | None,
+    device: str | None = None,
+    seed: int | None = None,
+    file: Path | None = None,
+    assign: Sequence[str] = (),
+) -> Report:
     """Measure one file against true masks."""
+    resolve_settings(PlainSettings, file=file, assignments=assign, flags={"device": device, "seed": seed})
     if (labels is None) == (predictions is None):
         given = "both" if labels is not None else "neither"
-        raise UserError("evaluate", "--labels or --predictions", given, "exactly one is measured", "Give one of them")
+        raise UserError(
+            "evaluate", "--labels or --predictions", given, "but one of them is measured", "Give exactly one"
+        )
     dataset = read_instances(truth)
     if labels is not None:
         return Report(f"{labels} against {truth}", _label_quality(labels, dataset))

@@ -2,10 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
-from data.files import sha256_file
-from pipeline.outputs import require_folder, require_new_file
+from data.errors import UserError
+from data.files import read_json, sha256_file
+from pipeline.command_settings import PredictSettings
+from pipeline.outputs import require_folder, require_new_file, require_new_folder
+from pipeline.prediction_pictures import draw_predictions
 from pipeline.report import Report
 from pipeline.run_folder import open_run
 from pipeline.settings import preset_named, resolve_settings
@@ -38,12 +42,14 @@ def train_seg(
     inputs = {"labels": sha256_file(labels)}
     if val_labels is not None:
         inputs["val_labels"] = sha256_file(val_labels)
-    folder = open_run(out, command="train-seg", settings=settings, inputs=inputs, seed=settings.seed, resume=resume)
-    summary = run(
-        labels, images, out, settings, val_labels=val_labels, val_images=val_images, resume=resume, quiet=quiet
-    ).to_dict()
-    folder.finish(summary)
-    following = f"sapnet-pipe predict --run {out} --images DIR --out predictions.json"
+    with open_run(
+        out, command="train-seg", settings=settings, inputs=inputs, seed=settings.seed, resume=resume
+    ) as folder:
+        summary = run(
+            labels, images, out, settings, val_labels=val_labels, val_images=val_images, resume=resume, quiet=quiet
+        ).to_dict()
+        folder.finish(summary)
+    following = f"sapnet-pipe predict --run {quote(str(out))} --images DIR --out predictions.json"
     return Report(f"Model written to {out}", summary, following)
 
 
@@ -54,14 +60,75 @@ def predict(
     *,
     images_json: Path | None = None,
     draw: Path | None = None,
-    device: str = "auto",
+    device: str | None = None,
+    seed: int | None = None,
+    file: Path | None = None,
+    assign: Sequence[str] = (),
     quiet: bool = False,
 ) -> Report:
-    """Instances of every photograph in COCO's results form; with `draw`, also pictures of them."""
+    """Instances of every photograph in COCO's results form; with `draw`, also pictures of them in that new folder."""
     from stages.segment.predict import run
 
+    settings = resolve_settings(PredictSettings, file=file, assignments=assign, flags={"device": device, "seed": seed})
     require_new_file(out)
+    if images_json is None:
+        require_new_file(out.with_name(f"{out.stem}.images.json"))
+    if draw is not None:
+        require_new_folder(draw, "--draw")
     require_folder(images, "--images")
-    summary = run(run_dir, images, out, images_json=images_json, device=device, quiet=quiet).to_dict()
-    following = f"sapnet-pipe evaluate --truth TRUTH.json --predictions {out}"
-    return Report(f"Predictions written to {out}", summary, following)
+    _require_model(run_dir)
+    summary = run(
+        run_dir,
+        images,
+        out,
+        images_json=images_json,
+        device=settings.device,
+        score_threshold=settings.score_threshold,
+        max_per_image=settings.max_per_image,
+        batch_size=settings.batch_size,
+        quiet=quiet,
+    ).to_dict()
+    if draw is not None:
+        pictures = _draw(out, Path(summary["image_ids"]), images, draw, settings.draw_score, quiet)
+        summary |= {"pictures": pictures, "drawn": str(draw)}
+    following = f"sapnet-pipe evaluate --truth TRUTH.json --predictions {quote(str(out))}"
+    return Report(f"Predictions written to {out}", summary, following, notes=_notes(summary, settings))
+
+
+def _require_model(run_dir: Path) -> None:
+    """Raises: UserError if the folder is not that of a finished training."""
+    from stages.segment.model_file import MODEL_FILE
+
+    if run_dir.is_dir() and not (run_dir / MODEL_FILE).is_file():
+        begun = (run_dir / "checkpoints" / "last.pt").is_file() and (run_dir / "model.json").is_file()
+        problem = f"a training that is not finished: no {MODEL_FILE}" if begun else f"a folder without {MODEL_FILE}"
+        mend = "Go on with train-seg --resume" if begun else "Give the --out folder of train-seg"
+        raise UserError("--run", "path", str(run_dir), problem, mend)
+
+
+def _draw(predictions: Path, image_ids: Path, images: Path, draw: Path, min_score: float, quiet: bool) -> int:
+    from stages.segment.image_list import images_of_file
+
+    records = images_of_file(image_ids)
+    names = _category_names(read_json(image_ids).get("categories"))
+    return draw_predictions(predictions, records, images, draw, names=names, min_score=min_score, quiet=quiet)
+
+
+def _category_names(entries: Any) -> dict[int, str]:
+    """Names by category id, of a COCO file that need not have any."""
+    listed = entries if isinstance(entries, list) else []
+    return {
+        entry["id"]: str(entry["name"])
+        for entry in listed
+        if isinstance(entry, dict) and {"id", "name"} <= entry.keys()
+    }
+
+
+def _notes(summary: Mapping[str, Any], settings: PredictSettings) -> list[str]:
+    if not summary["instances"]:
+        return [
+            "nothing was found on any photograph: train longer, or check that these are photographs of such things."
+        ]
+    if summary.get("pictures") == 0:
+        return [f"no instance scored {settings.draw_score:g}, so nothing was drawn: --set draw_score=... lowers that."]
+    return []

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from data.bag_store import BagStore
@@ -27,10 +28,9 @@ def select(
     quiet: bool = False,
 ) -> Report:
     """Train the selector (if the method is a trained one), choose a mask for every point, write pseudo labels."""
+    from stages.select.config import SelectConfig
     from stages.select.presets import PRESETS
     from stages.select.run import run
-
-    from stages.select.config import SelectConfig
 
     chosen = preset_named(PRESETS, preset)
     settings = resolve_settings(SelectConfig, preset=chosen, file=file, assignments=assign, flags=flags)
@@ -40,8 +40,32 @@ def select(
     inputs = {"bags": store.fingerprint}
     if truth is not None:
         inputs["truth"] = sha256_file(truth)
-    folder = open_run(out, command="select", settings=settings, inputs=inputs, seed=settings.seed, resume=resume)
-    summary = run(store, images, out, settings, truth=dataset, resume=resume, quiet=quiet).to_dict()
-    folder.finish(summary)
-    following = f"sapnet-pipe train-seg --labels {out / 'pseudo_labels.json'} --images {images} --out RUN2"
-    return Report(f"Pseudo labels written to {out / 'pseudo_labels.json'}", summary, following)
+    with open_run(out, command="select", settings=settings, inputs=inputs, seed=settings.seed, resume=resume) as folder:
+        summary = run(store, images, out, settings, truth=dataset, resume=resume, quiet=quiet).to_dict()
+        folder.finish(summary)
+    labels = out / "pseudo_labels.json"
+    following = f"sapnet-pipe train-seg --labels {quote(str(labels))} --images {quote(str(images))} --out RUN2"
+    return Report(
+        f"Pseudo labels written to {labels}", summary, following, shown=_shown(summary), notes=_notes(summary)
+    )
+
+
+def _shown(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """The summary without the breakdown of every choice's quality, which manifest.json and --json have whole."""
+    shown = {name: value for name, value in summary.items() if name not in ("training", "quality")}
+    training = summary["training"] or {}
+    kept = ("iterations", "skipped_steps", "bag_accuracy", "chance", "restarts")
+    shown["training"] = {name: training[name] for name in kept if name in training}
+    shown["miou"] = {name: figures["miou"] for name, figures in (summary["quality"] or {}).items()}
+    return shown
+
+
+def _notes(summary: Mapping[str, Any]) -> list[str]:
+    training = summary["training"] or {}
+    if not training.get("at_chance"):
+        return []
+    accuracy, chance = training["bag_accuracy"], training["chance"]
+    return [
+        f"The selector has not learnt the categories (bag accuracy {accuracy:.2f}, chance {chance:.2f}), so its choice "
+        "is no better than a guess: train longer (--set train.max_iterations=...) or check the points' categories."
+    ]

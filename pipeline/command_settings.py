@@ -1,0 +1,28 @@
+"""Settings of the commands that are no stage.
+
+Every command takes ``device`` and ``seed``, so that a script can pass the same options to all of them.
+"""
+
+from pydantic import BaseModel, Field
+
+
+class PlainSettings(BaseModel, frozen=True, extra="forbid"):
+    """What every command accepts."""
+
+    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:N or mps, for commands with a network.")
+    seed: int = Field(default=0, ge=0, description="Seed of random draws, for commands that draw any.")
+
+
+class PointsSettings(PlainSettings, frozen=True, extra="forbid"):
+    """Settings of `points`."""
+
+    strategy: str = Field(default="quasi-center", description="quasi-center, center or uniform.")
+
+
+class PredictSettings(PlainSettings, frozen=True, extra="forbid"):
+    """Settings of `predict`; what is None is as the model was trained."""
+
+    score_threshold: float | None = Field(default=None, ge=0, le=1, description="Score that an instance needs.")
+    max_per_image: int | None = Field(default=None, gt=0, description="Instances of one photograph.")
+    batch_size: int | None = Field(default=None, gt=0, description="Photographs per forward pass.")
+    draw_score: float = Field(default=0.3, ge=0, le=1, description="Score that an instance needs to be drawn.")

@@ -1,0 +1,26 @@
+"""Faults of the machine that reach the command line as plain exceptions: a full disk, memory used up."""
+
+import errno
+
+from data.errors import UserError
+from data.files import disk_errors
+
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+_MEMORY = (
+    "use smaller images or batches, for example --set train.batch_size=1 --set image.long_side=640, or --device cpu."
+)
+
+
+def machine_fault(error: Exception) -> str | None:
+    """One line that says what is wrong and how to mend it; None if the fault is not the machine's."""
+    if isinstance(error, OSError) and error.errno in _DISK:
+        try:
+            with disk_errors(error.filename or "disk"):
+                raise error
+        except UserError as fault:
+            return str(fault)
+    if isinstance(error, MemoryError):
+        return f"memory: it is used up. To need less, {_MEMORY}"
+    if type(error).__name__ == "OutOfMemoryError":  # torch's own, named so that torch need not be imported
+        return f"device memory: it is used up ({str(error).splitlines()[0]}). To need less, {_MEMORY}"
+    return None
