@@ -35,6 +35,9 @@ class PrmConfig(BaseModel, frozen=True, extra="forbid"):
     """The refinement module: a second selection among the positives, trained against negatives."""
 
     enabled: bool = Field(default=True, description="Refine PSM's selection.")
+    prior: float = Field(
+        default=0.05, gt=0, lt=1, description="Class score that PRM starts from; at 0.5 the negatives drown its start."
+    )
     positive_weight: float = Field(default=0.25, ge=0, description="Weight of the positive bags in the loss.")
     negative_weight: float = Field(default=0.75, ge=0, description="Weight of the negatives in the loss.")
 

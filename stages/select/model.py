@@ -3,7 +3,7 @@
 N bags, M masks per bag (padded), G positives per bag (padded), C classes, R negatives. Boxes in network pixels.
 """
 
-import os
+import math
 from typing import NamedTuple
 
 import torch
@@ -20,8 +20,6 @@ from stages.select.roi_features import RoiFeatures
 from stages.select.roi_head import RoiHead
 from stages.select.scores import best_mask, of_class, prm_scores, psm_scores
 from stages.select.select_batch import SelectBatch
-
-PRM_CLS_BIAS = float(os.environ.get("PRMB", "-3"))
 
 
 class PrmOutput(NamedTuple):
@@ -60,16 +58,16 @@ class SelectorOutput(NamedTuple):
 
 
 class MilHead(nn.Module):
-    """One module's pair of linear layers: class and instance logits of a box."""
+    """One module's pair of linear layers: class and instance logits of a box; `prior` is the first sigmoid score."""
 
-    def __init__(self, channels: int, num_outputs: int, cls_bias: float = 0.0) -> None:
+    def __init__(self, channels: int, num_outputs: int, prior: float = 0.5) -> None:
         super().__init__()
         self.cls = nn.Linear(channels, num_outputs)
         self.ins = nn.Linear(channels, num_outputs)
         for layer in (self.cls, self.ins):
             nn.init.normal_(layer.weight, std=0.01)
             nn.init.zeros_(layer.bias)
-        nn.init.constant_(self.cls.bias, cls_bias)
+        nn.init.constant_(self.cls.bias, math.log(prior / (1 - prior)))
 
     def forward(self, embedding: Tensor) -> tuple[Tensor, Tensor]:
         """(..., channels) to twice (..., num_outputs), float32 in every precision."""
@@ -91,7 +89,7 @@ class Selector(nn.Module):
             canonical_size=config.head.canonical_size,
         )
         self.psm = MilHead(config.head.channels, num_classes + 1)
-        self.prm = MilHead(config.head.channels, num_classes, PRM_CLS_BIAS) if config.prm.enabled else None
+        self.prm = MilHead(config.head.channels, num_classes, config.prm.prior) if config.prm.enabled else None
         self.accuracy = ClassAccuracy(num_classes)
 
     def forward(self, batch: SelectBatch, *, mirror: bool = False) -> SelectorOutput:
@@ -134,7 +132,8 @@ class Selector(nn.Module):
         scores = features.mean([prm_scores(cls, ins, valid) for cls, ins in map(prm, bags)])
         own = of_class(scores, batch.class_index)
         with torch.no_grad():
-            box = self._mine(_take(boxes, best_mask(own, valid)), boxes, own, valid)
+            masks = batch.boxes.shape[1]
+            box = self._mine(_take(boxes, best_mask(own, valid)), batch.boxes, own[:, :masks], batch.valid)
         negatives = mined.new_zeros(0, prm.cls.out_features)
         if self.training and self.config.negatives.enabled:
             sampled, image_index = sample_negatives(batch, boxes, valid, selected_box, self.config.negatives)
