@@ -1,6 +1,7 @@
 """Checkpoints of a training: tensors and plain values only, loadable with ``weights_only=True``."""
 
 import pickle
+import warnings
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,8 +62,10 @@ def load_tensors(path: Path, map_location: str | torch.device = "cpu") -> dict[s
     with disk_errors(path):
         Path(path).open("rb").close()
     try:
-        content = torch.load(path, map_location=map_location, weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # torch wonders about old pickles; refused or not, we say so
+            content = torch.load(path, map_location=map_location, weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         reason = str(error).strip().split("\n")[0][:120]
         raise UserError(path, "content", Path(path).name, f"not a whole file of tensors ({reason})", _MEND) from error
     if not isinstance(content, dict):
