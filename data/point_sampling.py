@@ -110,7 +110,9 @@ def sample_points(dataset: InstanceDataset, strategy: str, seed: int, *, quiet: 
         rows.append((annotation.image_id, annotation.annotation_id, annotation.category_id, x, y))
     if not rows:
         count = f"{len(dataset.annotations)} annotations"
-        raise UserError(dataset.source, "annotations", count, "none of which has a mask", "Give a file that has masks")
+        reasons = ", ".join(f"{number} {reason.replace('_', ' ')}" for reason, number in dropped.items() if number)
+        problem = f"none of which has a mask of one object ({reasons})"
+        raise UserError(dataset.source, "annotations", count, problem, "Give a file that has masks of single objects")
     return build_point_set(dataset.source, dataset.images, dataset.categories, rows, dict(dropped))
 
 
