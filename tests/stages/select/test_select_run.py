@@ -90,6 +90,7 @@ def test_the_oracle_without_truth_is_refused(toy: Toy, tmp_path: Path) -> None:
         pytest.param({"positives__enabled": False}, id="no positives"),
         pytest.param({"negatives__enabled": False}, id="no negatives"),
         pytest.param({"negatives__random_boxes": 0, "negatives__parts": 0}, id="nothing negative"),
+        pytest.param({"train__precision": "bf16-mixed"}, id="bfloat16"),
         pytest.param({"test__flip": True, "test__batch_size": 4}, id="mirrored test"),
         pytest.param({"image__max_points": 1, "image__flip": False}, id="one point per image"),
     ],
