@@ -17,7 +17,7 @@ from data.scenes.seeds import TINY_SAM_TRAIN
 from stages.bags.tiny_sam import IMAGE_SIZE
 
 TARGET_SIZE = IMAGE_SIZE // 2
-_LEVEL_ODDS = {"part": 0.5, "instance": 0.3, "group": 0.8}
+_LEVEL_ODDS = {"part": 1.0, "instance": 0.3, "group": 0.8}
 """How often each level, where it exists, is the one meant; the predicted IoU learns these odds, so that like the
 published SAM's it often prefers a part or a whole group."""
 _PART_SHARE = (0.12, 0.85)

@@ -142,6 +142,7 @@ def train(
     peak_lr: float = 1e-3,
     seed: int = 0,
     start_from: Path | None = None,
+    only_iou: bool = False,
     workers: int = 1,
     save_every: int = 250,
     quiet: bool = False,
@@ -150,6 +151,7 @@ def train(
 
     Args:
         start_from: Weights of an earlier training; else from scratch. Scenes are drawn from `seed` on.
+        only_iou: Train only the layers that predict the IoU: SAM's own score changes, the masks stay bit for bit.
     """
     torch.manual_seed(seed)
     sam = build_tiny_sam().to(memory_format=torch.channels_last)
@@ -159,7 +161,10 @@ def train(
         sam.load_state_dict(load_tensors(start_from))
     average = copy.deepcopy(sam)
     head = DenseHead(sam.prompt_encoder.embed_dim)
-    parameters = [*sam.parameters(), *head.parameters()]
+    if only_iou:
+        sam.requires_grad_(False).mask_decoder.iou_prediction_head.requires_grad_(True)
+        head.requires_grad_(False)
+    parameters = [p for p in (*sam.parameters(), *head.parameters()) if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=peak_lr, weight_decay=0.02, betas=(0.9, 0.98))
     dataset = PromptDataset(seed * 1_000_000, steps * _IMAGES_PER_STEP, _PROMPTS_PER_IMAGE)
     loader = DataLoader(dataset, batch_size=_IMAGES_PER_STEP, num_workers=workers, collate_fn=list)
@@ -201,10 +206,11 @@ def main(
     steps: Annotated[int, typer.Option(min=1, help="Steps of 4 scenes x 8 prompts.")] = 6000,
     peak_lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
     start_from: Annotated[Path | None, typer.Option(help="Weights to go on from.")] = None,
+    only_iou: Annotated[bool, typer.Option(help="Train only the predicted IoU; the masks stay as they are.")] = False,
     seed: Annotated[int, typer.Option(min=0, max=9, help="Seed of the initial weights and of the scenes.")] = 0,
 ) -> None:
     """Train the tiny SAM on rendered scenes."""
-    train(steps, out, peak_lr=peak_lr, start_from=start_from, seed=seed)
+    train(steps, out, peak_lr=peak_lr, start_from=start_from, only_iou=only_iou, seed=seed)
 
 
 if __name__ == "__main__":
