@@ -42,8 +42,7 @@ def checkpoint_path(out: Path) -> Path:
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write the checkpoint atomically: a kill at any moment leaves the old one or the new one."""
-    with atomic_path(path) as temporary:
-        torch.save({"format": FORMAT, **{k: getattr(checkpoint, k) for k in _FIELDS}}, temporary)
+    save_tensors(path, {"format": FORMAT, **{k: getattr(checkpoint, k) for k in _FIELDS}})
 
 
 def load_checkpoint(path: Path, map_location: str | torch.device = "cpu") -> Checkpoint:
@@ -57,6 +56,21 @@ def load_checkpoint(path: Path, map_location: str | torch.device = "cpu") -> Che
     return Checkpoint(**{key: content[key] for key in _FIELDS})
 
 
+def save_tensors(path: Path, content: dict[str, Any]) -> None:
+    """`torch.save`, atomically; the same content gives the same bytes.
+
+    Raises: UserError if the disk is full or the folder cannot be written.
+    """
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:
+            # After a failed write torch closes its archive, fails again, and so hides what the disk said.
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from error
+            raise
+
+
 def load_tensors(path: Path, map_location: str | torch.device = "cpu") -> dict[str, Any]:
     """`torch.load` with ``weights_only=True`` and errors a user can mend; the file must hold a dictionary."""
     with disk_errors(path):
@@ -66,11 +80,17 @@ def load_tensors(path: Path, map_location: str | torch.device = "cpu") -> dict[s
             warnings.simplefilter("ignore", UserWarning)  # torch wonders about old pickles; refused or not, we say so
             content = torch.load(path, map_location=map_location, weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        reason = str(error).strip().split("\n")[0][:120]
-        raise UserError(path, "content", Path(path).name, f"not a whole file of tensors ({reason})", _MEND) from error
+        raise UserError(path, "content", Path(path).name, _why_not_tensors(error), _MEND) from error
     if not isinstance(content, dict):
         raise UserError(path, "content", type(content).__name__, "not a dictionary of tensors", _MEND)
     return content
+
+
+def _why_not_tensors(error: Exception) -> str:
+    """Torch's own words run over many lines and advise to load the file without care."""
+    if isinstance(error, pickle.UnpicklingError):
+        return "which is damaged, or holds code that could run when it is loaded"
+    return "which is truncated or damaged, or no file of tensors at all"
 
 
 def load_weights(model: torch.nn.Module, state: dict[str, Any], path: Path) -> None:

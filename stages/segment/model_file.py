@@ -8,8 +8,8 @@ from pydantic import BaseModel, ValidationError
 
 from data.coco import Category
 from data.errors import UserError
-from data.files import atomic_path, read_json, write_json
-from stages.checkpoint import load_tensors, load_weights
+from data.files import read_json, write_json
+from stages.checkpoint import load_tensors, load_weights, save_tensors
 from stages.segment.builtin import build_solov2
 from stages.segment.checkpoint_keys import from_detectron2, to_detectron2
 from stages.segment.config import HeadConfig, SegmentBackboneConfig, TestConfig
@@ -40,9 +40,7 @@ class ModelDescription(BaseModel, frozen=True, extra="forbid"):
 
 def save_model(path: Path, model: SOLOv2, description: ModelDescription) -> None:
     """Write ``{"model": state dict as Detectron2 has it, "sapnet_pipe": description}`` atomically."""
-    content = {"model": to_detectron2(model.state_dict()), _KEY: description.model_dump(mode="json")}
-    with atomic_path(path) as temporary:
-        torch.save(content, temporary)
+    save_tensors(path, {"model": to_detectron2(model.state_dict()), _KEY: description.model_dump(mode="json")})
 
 
 def load_model(path: Path) -> tuple[SOLOv2, ModelDescription]:
