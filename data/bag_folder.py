@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from data.errors import UserError
-from data.files import disk_errors
+from data.files import disk_errors, made_folder
 
 LOCK = ".lock"
 
@@ -16,21 +16,18 @@ LOCK = ".lock"
 def locked_folder(folder: Path) -> Iterator[None]:
     """Hold the writer's lock of `folder`; the kernel releases it when the process dies, however it dies.
 
-    A folder that was made for this and is still empty at the end is taken away again.
+    Folders that were made for this and are still empty at the end are taken away again.
 
     Raises: UserError if another process holds the lock, or the folder cannot be made or written.
     """
-    made = not folder.exists()
-    with disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = _take(folder / LOCK, folder)
-    try:
-        yield
-    finally:
-        (folder / LOCK).unlink(missing_ok=True)
-        os.close(descriptor)
-        if made and not any(folder.iterdir()):
-            folder.rmdir()
+    with made_folder(folder):
+        with disk_errors(folder):
+            descriptor = _take(folder / LOCK, folder)
+        try:
+            yield
+        finally:
+            (folder / LOCK).unlink(missing_ok=True)
+            os.close(descriptor)
 
 
 def remove_leftovers(folder: Path) -> None:

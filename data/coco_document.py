@@ -131,8 +131,10 @@ def _read_categories(path: Path, entries: list[dict[str, Any]]) -> tuple[Categor
 def _whole(path: Path, where: str, entry: dict[str, Any], key: str, low: int, high: int) -> int:
     value = entry.get(key)
     if type(value) is not int or not low <= value <= high:
-        what = "missing" if key not in entry else f"which is not a whole number from {low} to {high}"
-        raise UserError(path, f"{where}.{key}", value, what, f"Give '{key}' as a whole number")
+        bounds = f" from {low} to {high}" if type(value) in (int, float) else ""
+        what = "missing" if key not in entry else f"which is not a whole number{bounds}"
+        shown = repr(value) if isinstance(value, str) else value  # "3" is not 3, and must not look like it
+        raise UserError(path, f"{where}.{key}", shown, what, f"Give '{key}' as a whole number")
     return value
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +40,24 @@ def disk_errors(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 @contextmanager
+def made_folder(path: Path) -> Iterator[None]:
+    """Make a folder and those above it; those that were made and are empty at the end are taken away again."""
+    with disk_errors(path):
+        made = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        with disk_errors(path):
+            path.mkdir(parents=True, exist_ok=True)
+        yield
+    finally:
+        with suppress(OSError):  # the first that holds something ends it
+            for folder in made:
+                folder.rmdir()
+
+
+@contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success sync it and rename it to `path`, on failure remove it."""
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with disk_errors(path), made_folder(path.parent):
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
         os.close(handle)
         temporary = Path(name)
@@ -79,8 +93,12 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(content)
     except (ValueError, RecursionError) as error:  # ValueError: malformed, not UTF-8, or a number of 5,000 digits
-        where = f"line {error.lineno} column {error.colno}" if isinstance(error, json.JSONDecodeError) else "content"
-        raise UserError(path, where, content[:40], f"not valid JSON ({error})", "Write the file again") from error
+        mend = "Write the file again, or give another"
+        if not isinstance(error, json.JSONDecodeError):
+            raise UserError(path, "content", content[:40], f"not valid JSON ({error})", mend) from error
+        where = f"line {error.lineno} column {error.colno}"
+        found = error.doc[error.pos : error.pos + 40] or "the end of the file"
+        raise UserError(path, where, found, f"not valid JSON ({error.msg})", mend) from error
 
 
 def sha256_file(path: Path) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from data.errors import UserError
-from data.files import disk_errors, read_json, write_bytes, write_json
+from data.files import disk_errors, made_folder, read_json, write_bytes, write_json
 from pipeline.settings import read_toml, to_toml
 
 _MANIFEST, _CONFIG = "manifest.json", "config.toml"
@@ -61,19 +61,17 @@ def open_run(
         "versions": _versions(),
     }
     before = _check_free(path, manifest, settings, resume)
-    new_folders = [folder for folder in (path, *path.parents) if not folder.exists()]
-    try:
-        with disk_errors(path):
-            path.mkdir(parents=True, exist_ok=True)
-        write_bytes(path / _CONFIG, to_toml(settings).encode())
-        write_json(path / _MANIFEST, manifest, indent=2)
-        yield RunFolder(path, manifest)
-    except UserError:
-        if before:
-            _restore(path, before)
-        elif not _has_learnt(path):
-            _remove(path, new_folders)
-        raise
+    with made_folder(path):
+        try:
+            write_bytes(path / _CONFIG, to_toml(settings).encode())
+            write_json(path / _MANIFEST, manifest, indent=2)
+            yield RunFolder(path, manifest)
+        except UserError:
+            if before:
+                _restore(path, before)
+            elif not _has_learnt(path):
+                _empty(path)
+            raise
 
 
 def _check_free(path: Path, manifest: Mapping[str, Any], settings: BaseModel, resume: bool) -> dict[str, bytes]:
@@ -101,16 +99,13 @@ def _restore(path: Path, before: Mapping[str, bytes]) -> None:
             write_bytes(path / name, content)
 
 
-def _remove(path: Path, new_folders: list[Path]) -> None:
-    """Empty the folder, which was empty before, and take away the folders that were made for it."""
-    for entry in path.iterdir() if path.is_dir() else ():
+def _empty(path: Path) -> None:
+    """Remove what this run has put into the folder, which was empty before."""
+    for entry in path.iterdir():
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
         else:
             entry.unlink()
-    for folder in new_folders:
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
 
 
 def _check_same_run(path: Path, wanted: Mapping[str, Any], settings: BaseModel, resume: bool) -> None:

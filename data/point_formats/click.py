@@ -31,9 +31,14 @@ class MalformedClick(ValueError):  # noqa: N818
 def pair(value: Any, field: str) -> tuple[float, float]:
     """Two finite numbers [x, y]; MalformedClick otherwise."""
     if type(value) is not list or len(value) != 2:
-        raise MalformedClick(field, value, "which is not [x, y]", "Give two numbers in original pixels")
+        raise MalformedClick(field, _shown(value), "which is not [x, y]", "Give two numbers in original pixels")
     for index, number in enumerate(value):
         if not is_number(number):
             mend = "Give x and y in original pixels"
-            raise MalformedClick(f"{field}[{index}]", number, "which is not a finite number", mend)
+            raise MalformedClick(f"{field}[{index}]", _shown(number), "which is not a finite number", mend)
     return value[0], value[1]
+
+
+def _shown(value: Any) -> Any:
+    """A text in quotes: "3" is not 3, and must not look like it."""
+    return repr(value) if isinstance(value, str) else value

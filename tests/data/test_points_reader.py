@@ -55,7 +55,7 @@ def test_writing_and_reading_gives_the_same_points_and_the_same_bytes(points_doc
         ([float("nan"), 5], "point[0] = nan", "which is not a finite number"),
         ([5, float("-inf")], "point[1] = -inf", "which is not a finite number"),
         ([True, 5], "point[0] = True", "which is not a finite number"),
-        (["4", 5], "point[0] = 4", "which is not a finite number"),
+        (["4", 5], "point[0] = '4'", "which is not a finite number"),
         ([10**400, 5], "point[0] = 1000", "which is not a finite number"),
         ([4, 5, 6], "point = [4, 5, 6]", "which is not [x, y]"),
         ({"x": 4, "y": 5}, "point = ", "which is not [x, y]"),
