@@ -279,7 +279,8 @@ def _usage(error: Exception, arguments: list[str]) -> str:
     value = f" ({given!r} was given)" if given is not None and given not in text else ""
     context = getattr(error, "ctx", None)
     command = "sapnet-pipe" if context is None else context.command_path
-    return f"{text.rstrip('.?')}{value}. See {command} --help."
+    stop = "" if text.endswith("?") else "."
+    return f"{text.rstrip('.')}{value}{stop} See {command} --help."
 
 
 def _fail(message: str, code: int) -> int:

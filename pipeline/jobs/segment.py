@@ -1,5 +1,6 @@
 """`sapnet-pipe train-seg` and `sapnet-pipe predict`: stage three."""
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from shlex import quote
@@ -77,17 +78,21 @@ def predict(
         require_new_folder(draw, "--draw")
     require_folder(images, "--images")
     _require_model(run_dir)
-    summary = run(
-        run_dir,
-        images,
-        out,
-        images_json=images_json,
-        device=settings.device,
-        score_threshold=settings.score_threshold,
-        max_per_image=settings.max_per_image,
-        batch_size=settings.batch_size,
-        quiet=quiet,
-    ).to_dict()
+    try:
+        summary = run(
+            run_dir,
+            images,
+            out,
+            images_json=images_json,
+            device=settings.device,
+            score_threshold=settings.score_threshold,
+            max_per_image=settings.max_per_image,
+            batch_size=settings.batch_size,
+            quiet=quiet,
+        ).to_dict()
+    except UserError:
+        out.unlink(missing_ok=True)  # predictions whose image ids could not be written
+        raise
     if draw is not None:
         pictures = _draw(out, Path(summary["image_ids"]), images, draw, settings.draw_score, quiet)
         summary |= {"pictures": pictures, "drawn": str(draw)}
@@ -111,7 +116,11 @@ def _draw(predictions: Path, image_ids: Path, images: Path, draw: Path, min_scor
 
     records = images_of_file(image_ids)
     names = _category_names(read_json(image_ids).get("categories"))
-    return draw_predictions(predictions, records, images, draw, names=names, min_score=min_score, quiet=quiet)
+    try:
+        return draw_predictions(predictions, records, images, draw, names=names, min_score=min_score, quiet=quiet)
+    except UserError:
+        shutil.rmtree(draw, ignore_errors=True)  # it was new
+        raise
 
 
 def _category_names(entries: Any) -> dict[int, str]:
