@@ -1,10 +1,14 @@
 """CSV with a header: ``file_name,x,y,category``, one click a line, further columns ignored.
 
+Spreadsheets of many countries write semicolons between the columns and commas before the decimals: where the header is
+parted by semicolons or tabs, so are the lines, and 12,5 is 12.5.
+
 Image ids are given in ascending order of the file names and category ids in ascending order of the names, both from 1;
 a point's id is the number of its data line. Image sizes are read from the image folder, as viewers show the images.
 """
 
 import csv
+import itertools
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +21,7 @@ from data.files import disk_errors, resolve_inside
 from data.images import image_size
 from data.point_set import PointSet, build_point_set
 
+SEPARATORS = (",", ";", "\t")
 COLUMNS = ("file_name", "x", "y", "category")
 
 
@@ -55,7 +60,9 @@ def read_csv(path: Path, images_dir: Path | None) -> PointSet:
 def _rows(path: Path) -> Iterator[_Row]:
     try:
         with disk_errors(path), path.open(newline="", encoding="utf-8-sig") as file:
-            lines = csv.reader(file)
+            first = file.readline()
+            separator = max(SEPARATORS, key=first.count)
+            lines = csv.reader(itertools.chain([first], file), delimiter=separator)
             header = [name.strip().lower() for name in next(lines, [])]
             for column in COLUMNS:
                 if header.count(column) != 1:
@@ -65,7 +72,7 @@ def _rows(path: Path) -> Iterator[_Row]:
             places = [header.index(column) for column in COLUMNS]
             for cells in lines:
                 if any(cell.strip() for cell in cells):
-                    yield _row(path, lines.line_num, cells, places, len(header))
+                    yield _row(path, lines.line_num, cells, places, len(header), comma=separator != ",")
     except UnicodeDecodeError as error:
         raise UserError(
             path, "content", error.object[:40], "which is not UTF-8 text", "Save the file as UTF-8"
@@ -74,11 +81,14 @@ def _rows(path: Path) -> Iterator[_Row]:
         raise UserError(path, "content", str(error), "which is not CSV", "Write the file again") from error
 
 
-def _row(path: Path, line: int, cells: list[str], places: list[int], columns: int) -> _Row:
+def _row(path: Path, line: int, cells: list[str], places: list[int], columns: int, *, comma: bool) -> _Row:
+    """One click; `comma` says that a comma stands before decimals."""
     if len(cells) != columns:
         problem = f"which has {len(cells)} columns, but the first line has {columns}"
-        raise UserError(path, f"line {line}", ",".join(cells), problem, "Quote names that hold a comma")
+        raise UserError(path, f"line {line}", ",".join(cells), problem, "Quote names that hold a separator")
     name, x, y, category = (cells[place].strip() for place in places)
+    if comma:
+        x, y = x.replace(",", "."), y.replace(",", ".")
     check_file_name(path, f"line {line}, file_name", name)
     if not category:
         raise UserError(path, f"line {line}, category", category, "which is empty", "Name the object's category")

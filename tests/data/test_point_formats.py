@@ -106,6 +106,15 @@ def test_csv_clicks_get_ids_in_sorted_order(tmp_path, photographs):
     assert points.xy.tolist() == [[0, 5.5], [19.5, 9], [1, 2], [11, 29]]
 
 
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_csv_of_a_spreadsheet_has_other_separators_and_decimal_commas(tmp_path, photographs, separator):
+    lines = [["file_name", "x", "y", "category"], ["b.png", "2,5", "1", "cup, large"], ["b.png", "1.25", "3", "plate"]]
+    path = csv_file(tmp_path, "\ufeff" + "\r\n".join(separator.join(line) for line in lines) + "\r\n")
+    points = read_points(path, photographs)
+    assert points.xy.tolist() == [[2.5, 1], [1.25, 3]]
+    assert [category.name for category in points.categories] == ["cup, large", "plate"]
+
+
 def test_csv_columns_may_stand_in_any_order_beside_others(tmp_path, photographs):
     path = csv_file(tmp_path, "\ufeffcategory,who,Y,X,file_name\r\ncup,me,1,2,b.png\r\n")
     assert read_points(path, photographs).xy.tolist() == [[2, 1]]
@@ -115,7 +124,7 @@ def test_csv_columns_may_stand_in_any_order_beside_others(tmp_path, photographs)
     ("text", "field"),
     [
         ("", "line 1 = "),
-        ("file_name;x;y;category\nb.png;1;2;cup\n", "line 1 = "),
+        ("file_name|x|y|category\nb.png|1|2|cup\n", "line 1 = "),
         ("file_name,x,x,y,category\n", "line 1 = "),
         ("b.png,1,2,cup\n", "line 1 = b.png"),
         ("file_name,x,y,category\n", "lines = 0"),
