@@ -1,5 +1,6 @@
 """The command line: `sapnet-pipe COMMAND`. Every command is one thin function; `pipeline.jobs` does the work."""
 
+import os
 import sys
 import traceback
 from importlib import metadata
@@ -246,6 +247,8 @@ def _finish(report: Report, as_json: bool, quiet: bool) -> None:
 
 def main() -> None:
     """Run the command line. Exit codes: 0 done, 2 the user can mend it, 1 our fault, 130 interrupted."""
+    # Spinning OpenMP threads make a busy machine many times slower; torch reads this when it is imported, later on.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     sys.exit(run(sys.argv[1:]))
 
 
