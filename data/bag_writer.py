@@ -88,11 +88,6 @@ class BagWriter:
         (self.folder / PARTIAL_MANIFEST).unlink(missing_ok=True)
         return self.manifest
 
-    @property
-    def kept(self) -> int:
-        """Shards that are there now."""
-        return len(self._entries) if self.manifest is None else len(self.manifest.shards)
-
     def _resume(self) -> None:
         found = read_identity(self.folder)
         if found is not None:
@@ -162,5 +157,6 @@ def open_writer(
         try:
             yield writer
         finally:
-            if not writer.kept:
+            # What lies on disk counts: an interruption may come between a shard's renaming and its entry.
+            if writer.manifest is None and not any(folder.glob("bags-*.parquet")):
                 (folder / PARTIAL_MANIFEST).unlink(missing_ok=True)
