@@ -22,6 +22,7 @@ from pipeline.report import Report, show
 # typer carries its own copy of click from 0.20 on and needs the package before: take the class from where it is.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
+_INTERRUPTED = 130
 _GO_ON = {
     "generate-bags": "Run the same command again: shards that are finished are kept.",
     "select": "Run the same command again with --resume to go on from the last checkpoint.",
@@ -256,22 +257,23 @@ def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code; user errors become one line on standard error."""
     try:
         code = app(args=arguments or ["--help"], prog_name="sapnet-pipe", standalone_mode=False)
-        return code if isinstance(code, int) else 0
+        return _interrupted(arguments) if code == _INTERRUPTED else code if isinstance(code, int) else 0
     except UserError as error:
         return _fail(str(error), 2)
     except _UsageError as error:
         return _fail(_usage(error, arguments), 2)
-    except (KeyboardInterrupt, typer.Abort):
-        return _fail(
-            f"interrupted. {_GO_ON.get(arguments[0], 'Nothing was written: run the same command again.')}", 130
-        )
-    except typer.Exit as stop:
-        return stop.exit_code
+    except (KeyboardInterrupt, typer.Abort):  # newer releases of typer return the code instead
+        return _interrupted(arguments)
     except Exception as error:
         if (line := machine_fault(error)) is not None:
             return _fail(line, 2)
         traceback.print_exc()
         return _fail("a fault of sapnet-pipe; please report it with the lines above.", 1)
+
+
+def _interrupted(arguments: list[str]) -> int:
+    how = _GO_ON.get(next(iter(arguments), ""), "Nothing was written: run the same command again.")
+    return _fail(f"interrupted. {how}", _INTERRUPTED)
 
 
 def _usage(error: Exception, arguments: list[str]) -> str:

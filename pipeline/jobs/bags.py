@@ -25,11 +25,13 @@ def generate_bags(
 ) -> Report:
     """Stage one. The folder `out` goes on where an interrupted run of the same settings stopped."""
     from stages.bags.config import BagsConfig
-    from stages.bags.run import run
 
     settings = resolve_settings(BagsConfig, file=file, assignments=assign, flags=flags)
     require_folder(images, "--images")
     point_set = read_points(points, images)
+
+    from stages.bags.run import run  # torch, which a fault above need not wait for
+
     summary = run(point_set, images, out, settings, quiet=quiet)
     following = f"sapnet-pipe select --bags {quote(str(out))} --images {quote(str(images))} --out RUN"
     notes = ["the store was complete before: nothing was left to do."] if summary.already_complete else []
