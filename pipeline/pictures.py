@@ -93,9 +93,10 @@ def draw_labels(picture: Picture, labels: Mapping[int, Label]) -> Picture:
         width, height = right + 4, bottom + 3
         x = max(0, min(label.x, canvas.width - width))
         y = max(0, min(label.y, canvas.height - height))
-        colour = tuple(int(channel) for channel in object_colour(object_id))
-        draw.rectangle((x, y, x + width, y + height), fill=colour)
-        draw.text((x + 2, y + 1), label.text, fill=(0, 0, 0), font=font)
+        red, green, blue = (int(channel) for channel in object_colour(object_id))
+        ink = (0, 0, 0) if 3 * red + 6 * green + blue > 1200 else (255, 255, 255)
+        draw.rectangle((x, y, x + width, y + height), fill=(red, green, blue))
+        draw.text((x + 2, y + 1), label.text, fill=ink, font=font)
     return np.asarray(canvas)
 
 
