@@ -60,8 +60,9 @@ def build_resnet_fpn(
         name: resnet10 (one basic block a stage), resnet18, resnet34, resnet50 or resnet101.
         width: Channels of the first stage; 64 is the standard network.
         freeze_stages: 0 none, 1 the stem, 2 the stem and the first stage, ...
-        weights: ``imagenet`` (torchvision, downloaded once), a file with torchvision's key names, ``none`` (random),
-            or None where a checkpoint is loaded next, which says nothing about how the network was trained.
+        weights: ``imagenet`` (torchvision, downloaded once), a file with torchvision's key names or a selector's
+            ``checkpoints/last.pt`` (whose backbone the paper shares with the segmenter), ``none`` (random), or None
+            where a checkpoint is loaded next, which says nothing about how the network was trained.
     Raises: UserError for weights that cannot be had or do not fit, and for random weights that could never be
         trained (frozen stages or a frozen batch norm).
     """
@@ -72,7 +73,7 @@ def build_resnet_fpn(
         _load_trunk(trunk, _imagenet_state(name, width), f"imagenet weights of {name}")
     elif weights not in (None, "none"):
         content = load_tensors(Path(weights))
-        _load_trunk(trunk, content.get("model", content.get("state_dict", content)), weights)
+        _load_trunk(trunk, _trunk_state(content.get("model", content.get("state_dict", content))), weights)
     trunk.freeze(freeze_stages)
     return ResNetFpn(trunk, fpn_channels, fpn_norm)
 
@@ -98,6 +99,13 @@ def _imagenet_state(name: ResNetName, width: int) -> dict[str, Any]:
     except (URLError, OSError, RuntimeError) as error:
         problem = f"which could not be downloaded from {weights.url} ({error})"
         raise UserError("settings", "backbone.weights", "imagenet", problem, mend) from error
+
+
+def _trunk_state(state: dict[str, Any]) -> dict[str, Any]:
+    """Torchvision's names, also out of a whole network of ours."""
+    prefix = "backbone.trunk."
+    own = {name.removeprefix(prefix): value for name, value in state.items() if str(name).startswith(prefix)}
+    return own or state
 
 
 def _load_trunk(trunk: ResNetTrunk, state: dict[str, Any], source: str) -> None:

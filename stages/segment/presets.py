@@ -33,7 +33,8 @@ _SMALL: Mapping[str, Any] = {
     "test": {"short_side": 640, "long_side": 1066},
 }
 
-# Rendered scenes of 256 pixels, on a CPU: grids and size ranges shrink with the image.
+# Rendered scenes of 256 pixels, on a CPU: grids and size ranges shrink with the image. No alternates: in bags of five
+# masks they are parts and groups, and cost a training this short 0.035 mask AP (0.240 against 0.276, one seed).
 _DEMO: Mapping[str, Any] = {
     "backbone": {"name": "resnet10", "width": 32, "weights": "none", "norm": "bn", "fpn_channels": 64},
     "head": {
@@ -45,9 +46,10 @@ _DEMO: Mapping[str, Any] = {
         "kernel_channels": 32,
         "norm_groups": 8,
     },
+    "loss": {"mps_weight": 0.0},
     "image": {"short_sides": [256], "long_side": 256},
     "train": {
-        "max_iterations": 300,
+        "max_iterations": 600,
         "batch_size": 4,
         "lr": 2e-3,
         "optimizer": "adamw",
