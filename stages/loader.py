@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 from torch.utils.data import DataLoader, Dataset
 
 from data.errors import UserError
+from stages.devices import available_cores
 
 Batch = TypeVar("Batch")
 
@@ -15,9 +16,11 @@ def load_in_order(batch_at: Callable[[int], Batch], order: range, workers: int) 
 
     Args:
         batch_at: A pure function; it must be picklable where worker processes are not forked.
-        workers: Processes that prepare batches ahead; 0 prepares each when it is asked for.
+        workers: Processes that prepare batches ahead, but no more than there are cores; 0 prepares each when it is
+            asked for. The batches are the same.
     Raises: what `batch_at` raises; a UserError keeps its kind across processes.
     """
+    workers = min(workers, available_cores())
     for batch in DataLoader(_Batches(batch_at), batch_size=None, sampler=order, num_workers=workers):
         if isinstance(batch, _Failure):
             raise UserError(*batch.arguments)
