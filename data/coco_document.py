@@ -26,6 +26,8 @@ class ImageRecord:
 
 @dataclass(frozen=True, slots=True)
 class Category:
+    """One kind of object."""
+
     category_id: int
     name: str
 
