@@ -71,8 +71,10 @@ def _opened(path: Path, blamed: tuple[str | PathLike[str], str]) -> Iterator[Ima
     except (UserError, MemoryError):
         raise
     except (FileNotFoundError, NotADirectoryError) as error:
+        twin = _twin(path)
+        problem = f"but there is no such image{f' (there is {twin})' if twin else ''}"
         mend = "Check the image folder, or remove the image from the file"
-        raise UserError(*blamed, str(path), "but there is no such image", mend) from error
+        raise UserError(*blamed, str(path), problem, mend) from error
     except Image.DecompressionBombError as error:
         raise UserError(*blamed, str(path), f"too large an image ({error})", "Cut it into tiles") from error
     except Image.UnidentifiedImageError as error:
@@ -86,6 +88,13 @@ def _opened(path: Path, blamed: tuple[str | PathLike[str], str]) -> Iterator[Ima
         # Damaged bytes make Pillow's decoders raise SyntaxError, struct.error, OSError without a number, and more.
         problem = f"a damaged image ({type(error).__name__}: {error})"
         raise UserError(*blamed, str(path), problem, "Get the file again, or remove it from the set") from error
+
+
+def _twin(path: Path) -> str | None:
+    """The name of a file beside `path` that differs in its suffix or in capitals only."""
+    stem = path.stem.lower()
+    beside = sorted(path.parent.iterdir()) if path.parent.is_dir() else []
+    return next((other.name for other in beside if other.stem.lower() == stem and other.is_file()), None)
 
 
 def _orientation(image: Image.Image) -> int:

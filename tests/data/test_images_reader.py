@@ -175,3 +175,10 @@ def test_random_damage_never_ends_in_a_traceback(tmp_path, form):
         with contextlib.suppress(UserError):
             assert read_image(path, 60, 90).shape == (60, 90, 3)
             assert image_size(path) == (60, 90)
+
+
+@pytest.mark.parametrize("name", ["img_1.jpg", "IMG_1.png", "img_1"])
+def test_a_name_that_differs_in_capitals_or_suffix_is_recognised(tmp_path, name):
+    Image.new("RGB", (8, 6)).save(tmp_path / "IMG_1.JPG", format="JPEG")
+    with pytest.raises(UserError, match=r"no such image \(there is IMG_1\.JPG\)"):
+        image_size(tmp_path / name)
