@@ -40,6 +40,9 @@ def train_seg(
     require_folder(images, "--images")
     if val_images is not None:
         require_folder(val_images, "--val-images")
+    if (labels / "pseudo_labels.json").is_file():
+        mend = f"Give {labels / 'pseudo_labels.json'}"
+        raise UserError("--labels", "path", str(labels), "a run folder of select, not a file of labels", mend)
     inputs = {"labels": sha256_file(labels)}
     if val_labels is not None:
         inputs["val_labels"] = sha256_file(val_labels)
@@ -71,11 +74,7 @@ def predict(
     from stages.segment.predict import run
 
     settings = resolve_settings(PredictSettings, file=file, assignments=assign, flags={"device": device, "seed": seed})
-    require_new_file(out)
-    if images_json is None:
-        require_new_file(out.with_name(f"{out.stem}.images.json"))
-    if draw is not None:
-        require_new_folder(draw, "--draw")
+    _require_new(out, images_json, draw)
     require_folder(images, "--images")
     _require_model(run_dir)
     try:
@@ -98,6 +97,15 @@ def predict(
         summary |= {"pictures": pictures, "drawn": str(draw)}
     following = f"sapnet-pipe evaluate --truth TRUTH.json --predictions {quote(str(out))}"
     return Report(f"Predictions written to {out}", summary, following, notes=_notes(summary, settings))
+
+
+def _require_new(out: Path, images_json: Path | None, draw: Path | None) -> None:
+    """Raises: UserError if anything that `predict` is to write is there."""
+    require_new_file(out)
+    if images_json is None:
+        require_new_file(out.with_name(f"{out.stem}.images.json"))
+    if draw is not None:
+        require_new_folder(draw, "--draw")
 
 
 def _require_model(run_dir: Path) -> None:

@@ -43,6 +43,8 @@ FILES: list[Case] = [
     ("truth missing", remove("truth.json"), POINTS, "truth.json * does not exist * Check the path"),
     ("points missing", remove("points.json"), NEW_BAGS, "points.json * does not exist * Check the path"),
     ("labels missing", remove(LABELS), NEW_SEG, f"{LABELS} * does not exist * Check the path"),
+    ("labels are a run folder", nothing, f"{TRAIN} --labels run --out new",
+     "--labels: path = run * Give run/pseudo_labels.json"),
     ("predictions missing", remove("pred.json"), AP, "pred.json * does not exist * Check the path"),
     ("points are a folder", both(remove("points.json"), copy("images", "points.json")), NEW_BAGS,
      "points.json * is a folder * Name a file"),
