@@ -94,7 +94,7 @@ def predict(
         raise
     if draw is not None:
         pictures = _draw(out, Path(summary["image_ids"]), images, draw, settings.draw_score, quiet)
-        summary |= {"pictures": pictures, "drawn": str(draw)}
+        summary |= {"pictures": pictures, "drawn": str(draw) if pictures else None}
     following = f"sapnet-pipe evaluate --truth TRUTH.json --predictions {quote(str(out))}"
     return Report(f"Predictions written to {out}", summary, following, notes=_notes(summary, settings))
 
