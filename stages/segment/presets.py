@@ -34,8 +34,8 @@ _SMALL: Mapping[str, Any] = {
 }
 
 # Rendered scenes of 256 pixels, on a CPU: grids and size ranges shrink with the image. No alternates: in bags of five
-# masks they are parts and groups, and cost a training this short 0.035 mask AP (0.240 against 0.276, one seed). The long
-# warm-up lets the mask branch take off within 100 steps; at 2e-3 after 20 steps it needs 100 to 400, by luck.
+# masks they are parts and groups, and cost a training this short 0.035 mask AP (0.240 against 0.276, one seed). The
+# long warm-up lets the mask branch take off within 100 steps; at 2e-3 after 20 steps it needs 100 to 400, by luck.
 _DEMO: Mapping[str, Any] = {
     "backbone": {"name": "resnet10", "width": 32, "weights": "none", "norm": "gn", "fpn_channels": 64},
     "head": {

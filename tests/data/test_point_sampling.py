@@ -113,7 +113,7 @@ def test_crowds_missing_and_empty_masks_are_left_out_and_counted(instances, save
 
 def test_a_file_without_masks_or_an_unknown_strategy_is_refused(points_document, save):
     dataset = read_instances(save(points_document))
-    with pytest.raises(UserError, match="none of which has a mask of one object .*crowd"):
+    with pytest.raises(UserError, match=r"none of which has a mask of one object .*crowd"):
         sample_points(dataset, "center", 0)
     with pytest.raises(UserError, match="Choose quasi-center, center, uniform"):
         sample_points(dataset, "middle", 0)
