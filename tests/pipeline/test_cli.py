@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -177,7 +178,10 @@ def test_ctrl_c_in_stage_one_keeps_finished_shards(job: Path, capfd: pytest.Capt
         for entry in points["annotations"]
     ]
     write_json(job / "points.json", points)
-    process = subprocess.Popen([*PROGRAM, *command], env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
+    heed_ctrl_c = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs start deaf to it
+    process = subprocess.Popen(
+        [*PROGRAM, *command], env=ENVIRONMENT, stderr=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c
+    )
     while not (job / "new/bags-00000.parquet").is_file() and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
