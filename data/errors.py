@@ -18,6 +18,10 @@ class UserError(Exception):
         self.file, self.field, self.value, self.problem, self.mend = str(file), field, value, problem, mend
         super().__init__(f"{self.file}: {field} = {_short(value)}, {_one_line(problem)}. {_one_line(mend)}.")
 
+    def __reduce__(self) -> tuple[type["UserError"], tuple[object, ...]]:
+        """Pickle by the five parts, so that an error crosses from one process to another."""
+        return type(self), (self.file, self.field, self.value, self.problem, self.mend)
+
 
 def _short(value: object, limit: int = 80) -> str:
     text = _one_line(value if isinstance(value, str) else repr(value))

@@ -1,17 +1,19 @@
 """The bundled job: rendered scenes through all three stages, a table of what each part is worth, and pictures."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import typer
 
-from data.files import write_bytes
+from data.files import read_json, write_bytes, write_json
 from data.scenes.dataset import write_scene_dataset
 from data.scenes.seeds import DEMO_TEST, DEMO_TRAIN
+from pipeline.command_settings import DemoSettings
 from pipeline.demo_pictures import draw_test_pictures, draw_training_pictures
 from pipeline.jobs.bags import generate_bags, inspect_bags
 from pipeline.jobs.evaluate import evaluate
@@ -20,27 +22,20 @@ from pipeline.jobs.segment import predict, train_seg
 from pipeline.jobs.select import select
 from pipeline.outputs import require_empty_folder
 from pipeline.report import Report, table
+from pipeline.settings import resolve_settings
+from pipeline.side_by_side import side_by_side
 
+_Result = TypeVar("_Result")
 _FIXED = ("sam-top1", "largest", "token-1", "token-2", "token-3")
-
-
-@dataclass(frozen=True)
-class DemoSize:
-    """How much the demo renders and trains; iterations of None are those of the preset ``demo``."""
-
-    train_scenes: int = 240
-    test_scenes: int = 80
-    pictures: int = 16
-    select_iterations: int | None = None
-    segment_iterations: int | None = None
 
 
 @dataclass
 class _Clock:
-    """Seconds by step, in the order of the steps."""
+    """Seconds by step, in the order of the steps, and of the jobs within them."""
 
     quiet: bool
     seconds: dict[str, float] = field(default_factory=dict)
+    started: float = field(default_factory=time.monotonic)
 
     @contextmanager
     def step(self, name: str, title: str) -> Iterator[None]:
@@ -50,37 +45,52 @@ class _Clock:
         yield
         self.seconds[name] = round(time.monotonic() - started, 1)
 
+    def at_once(self, jobs: Mapping[str, Callable[[], _Result]], device: str) -> dict[str, _Result]:
+        """Results of jobs that need not wait for each other, by name."""
+        timed = side_by_side([partial(_timed, job) for job in jobs.values()], device=device)
+        self.seconds |= {name: seconds for name, (_, seconds) in zip(jobs, timed, strict=True)}
+        return {name: result for name, (result, _) in zip(jobs, timed, strict=True)}
 
-def run_demo(out: Path, *, seed: int, quiet: bool, size: DemoSize | None = None) -> Report:
+    def total(self) -> float:
+        return round(time.monotonic() - self.started, 1)
+
+
+def _timed(job: Callable[[], _Result]) -> tuple[_Result, float]:
+    started = time.monotonic()
+    return job(), round(time.monotonic() - started, 1)
+
+
+def run_demo(
+    out: Path,
+    *,
+    device: str | None = None,
+    seed: int | None = None,
+    file: Path | None = None,
+    assign: Sequence[str] = (),
+    quiet: bool = False,
+) -> Report:
     """Run the demo in the new folder `out`.
 
-    The selector and the first segmenter see points and categories only. The true masks are used to measure, and to
+    The selectors and the first segmenter see points and categories only. The true masks are used to measure, and to
     train the second segmenter, which is the yardstick.
     """
-    size = size or DemoSize()
+    settings = resolve_settings(DemoSettings, file=file, assignments=assign, flags={"device": device, "seed": seed})
     require_empty_folder(out)
-    clock = _Clock(quiet)
-    train, test, points, bags = out / "train", out / "test", out / "points.json", out / "bags"
-    with clock.step("scenes", f"{size.train_scenes} training and {size.test_scenes} test scenes, one point per object"):
-        truth = write_scene_dataset(train, DEMO_TRAIN[: size.train_scenes], quiet=quiet)
-        test_truth = write_scene_dataset(test, DEMO_TEST[: size.test_scenes], quiet=quiet)
-        make_points(truth, points, strategy="quasi-center", seed=seed, quiet=True)
+    job, clock = _DemoJob(out, settings, quiet), _Clock(quiet)
+    counts = f"{settings.train_scenes} training and {settings.test_scenes} test scenes"
+    with clock.step("scenes", f"{counts}, one point per object"):
+        job.render()
     with clock.step("bags", "stage one: bags of masks from the tiny SAM"):
-        generate_bags(points, train / "images", bags, flags={"sam": "tiny"}, quiet=quiet)
-        miou = _fixed_choices(bags, truth)
-    for method in ("single-mil", "sapnet"):
-        with clock.step(method, f"stage two: {method} learns which mask is the object"):
-            miou[method] = _select(bags, train / "images", out / method, method, truth, seed, size, quiet)
-    ap: dict[str, Any] = {}
-    for name, labels in (("pseudo", out / "sapnet" / "pseudo_labels.json"), ("true", truth)):
-        with clock.step(f"solov2_{name}", f"stage three: SOLOv2 trained on {name} masks"):
-            ap[name] = _segment(labels, train / "images", out / f"solov2-{name}", test, test_truth, seed, size, quiet)
+        miou = job.make_bags()
+    with clock.step("select", "stage two: single MIL and SAPNet learn, side by side, which mask is the object"):
+        methods = {"single_mil": partial(job.select, "single-mil"), "sapnet": partial(job.select, "sapnet")}
+        miou |= clock.at_once(methods, settings.device)
+    with clock.step("solov2", "stage three: two SOLOv2, side by side, on SAPNet's masks and on the true ones"):
+        models = {f"solov2_{labels}": partial(job.segment, labels) for labels in ("pseudo", "true")}
+        ap = clock.at_once(models, settings.device)
     with clock.step("pictures", "pictures"):
-        predictions = out / "solov2-pseudo" / "train_predictions.json"
-        predict(out / "solov2-pseudo", train / "images", predictions, images_json=truth, quiet=quiet)
-        draw_training_pictures(out, predictions, size.pictures)
-        draw_test_pictures(out, size.pictures)
-    result = _result(miou, ap, clock.seconds)
+        job.draw()
+    result = _result(miou, ap, {**clock.seconds, "total": clock.total()})
     write_bytes(out / "table.txt", demo_table(result).encode())
     return Report(
         demo_table(result), result, f"look at {out / 'pictures'}, then run the stages on your own photographs"
@@ -106,27 +116,73 @@ def demo_table(result: Mapping[str, Any]) -> str:
     return f"{choices}\n\n{models}\n"
 
 
-def _fixed_choices(bags: Path, truth: Path) -> dict[str, float]:
-    quality = inspect_bags(bags, truth=truth, quiet=True).result["quality"]
-    return {rule: quality[rule]["miou"] for rule in (*_FIXED, "oracle")}
+@dataclass(frozen=True)
+class _DemoJob:
+    """The steps of one demo; each reads and writes files in `out` only, so a step may run in another process."""
 
+    out: Path
+    settings: DemoSettings
+    quiet: bool
 
-def _select(
-    bags: Path, images: Path, out: Path, method: str, truth: Path, seed: int, size: DemoSize, quiet: bool
-) -> float:
-    flags, assign = {"method": method, "seed": seed}, _iterations(size.select_iterations)
-    select(bags, images, out, preset="demo", flags=flags, assign=assign, quiet=quiet)
-    return float(evaluate(truth, labels=out / "pseudo_labels.json", predictions=None).result["miou"])
+    @property
+    def train_truth(self) -> Path:
+        return self.out / "train" / "instances.json"
 
+    @property
+    def train_images(self) -> Path:
+        return self.out / "train" / "images"
 
-def _segment(
-    labels: Path, images: Path, out: Path, test: Path, test_truth: Path, seed: int, size: DemoSize, quiet: bool
-) -> dict[str, Any]:
-    flags, assign = {"seed": seed, "engine": "builtin"}, _iterations(size.segment_iterations)
-    train_seg(labels, images, out, preset="demo", flags=flags, assign=assign, quiet=quiet)
-    predictions = out / "test_predictions.json"
-    predict(out, test / "images", predictions, images_json=test_truth, quiet=quiet)
-    return dict(evaluate(test_truth, labels=None, predictions=predictions).result)
+    @property
+    def flags(self) -> dict[str, Any]:
+        return {"seed": self.settings.seed, "device": self.settings.device}
+
+    def render(self) -> None:
+        """Scenes with exact truth, and a point per object of the training scenes."""
+        truth = write_scene_dataset(self.out / "train", DEMO_TRAIN[: self.settings.train_scenes], quiet=self.quiet)
+        write_scene_dataset(self.out / "test", DEMO_TEST[: self.settings.test_scenes], quiet=self.quiet)
+        points = self.out / "points.json"
+        make_points(truth, points, strategy="quasi-center", seed=self.settings.seed, quiet=True)
+
+    def make_bags(self) -> dict[str, float]:
+        """The bag store; mIoU of the choices that need no training."""
+        bags, flags = self.out / "bags", {"sam": "tiny", **self.flags}
+        generate_bags(self.out / "points.json", self.train_images, bags, flags=flags, quiet=self.quiet)
+        quality = inspect_bags(bags, truth=self.train_truth, quiet=True).result["quality"]
+        return {rule: quality[rule]["miou"] for rule in (*_FIXED, "oracle")}
+
+    def select(self, method: str) -> float:
+        """Train a selector; mIoU of what it chose."""
+        run, assign = self.out / method, _iterations(self.settings.select_iterations)
+        flags = {"method": method, **self.flags}
+        select(self.out / "bags", self.train_images, run, preset="demo", flags=flags, assign=assign, quiet=self.quiet)
+        return float(evaluate(self.train_truth, labels=run / "pseudo_labels.json", predictions=None).result["miou"])
+
+    def segment(self, name: str) -> dict[str, Any]:
+        """Train a segmenter on the ``pseudo`` or the ``true`` masks; its AP on the test scenes."""
+        labels = self.train_truth if name == "true" else self.out / "sapnet" / "pseudo_labels.json"
+        run, assign = self.out / f"solov2-{name}", _iterations(self.settings.segment_iterations)
+        flags = {"engine": "builtin", **self.flags}
+        train_seg(labels, self.train_images, run, preset="demo", flags=flags, assign=assign, quiet=self.quiet)
+        truth, predictions = self.out / "test" / "instances.json", run / "test_predictions.json"
+        self._predict(run, self.out / "test" / "images", predictions, truth)
+        return dict(evaluate(truth, labels=None, predictions=predictions).result)
+
+    def draw(self) -> None:
+        """Strips of the first scenes of either set."""
+        run, count = self.out / "solov2-pseudo", self.settings.pictures
+        if not count:
+            return
+        truth = read_json(self.train_truth)
+        drawn = run / "pictured_images.json"
+        write_json(drawn, {**truth, "images": truth["images"][:count], "annotations": []})
+        predictions = run / "train_predictions.json"
+        self._predict(run, self.train_images, predictions, drawn)
+        draw_training_pictures(self.out, predictions, count)
+        draw_test_pictures(self.out, count)
+
+    def _predict(self, run: Path, images: Path, predictions: Path, images_json: Path) -> None:
+        device = self.settings.device
+        predict(run, images, predictions, images_json=images_json, device=device, quiet=self.quiet)
 
 
 def _iterations(count: int | None) -> list[str]:
@@ -134,9 +190,10 @@ def _iterations(count: int | None) -> list[str]:
 
 
 def _result(miou: Mapping[str, float], ap: Mapping[str, Any], seconds: Mapping[str, float]) -> dict[str, Any]:
+    models = {name.removeprefix("solov2_"): figures for name, figures in ap.items()}
     return {
         "miou": {name.replace("-", "_"): round(value, 4) for name, value in miou.items()},
-        "ap": {name: round(figures["segm"]["AP"], 4) for name, figures in ap.items()},
-        "box_ap": {name: round(figures["bbox"]["AP"], 4) for name, figures in ap.items()},
-        "seconds": {**seconds, "total": round(sum(seconds.values()), 1)},
+        "ap": {name: round(figures["segm"]["AP"], 4) for name, figures in models.items()},
+        "box_ap": {name: round(figures["bbox"]["AP"], 4) for name, figures in models.items()},
+        "seconds": dict(seconds),
     }

@@ -50,7 +50,7 @@ _DEMO: Mapping[str, Any] = {
     "loss": {"mps_weight": 0.0},
     "image": {"short_sides": [256], "long_side": 256},
     "train": {
-        "max_iterations": 520,
+        "max_iterations": 600,
         "batch_size": 4,
         "lr": 1e-3,
         "optimizer": "adamw",

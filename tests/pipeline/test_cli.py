@@ -72,7 +72,7 @@ def test_every_command_explains_itself_and_takes_the_common_options(
     names = command.removesuffix(" labels").split()
     assert run([*names, "--help"]) == 0
     text = capsys.readouterr().out
-    common = ["--json", "--quiet", "--seed"] + ([] if command == "demo" else ["--set", "--config", "--device"])
+    common = ["--json", "--quiet", "--seed", "--set", "--config", "--device"]
     assert all(option in text for option in common)
 
 

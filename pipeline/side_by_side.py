@@ -1,0 +1,55 @@
+"""Independent jobs at the same time, each in a process of its own with its share of the CPU cores.
+
+Two small trainings with one thread each finish well before the same two in turn with two threads each.
+"""
+
+import multiprocessing
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
+from typing import TypeVar
+
+from data.errors import UserError
+
+Result = TypeVar("Result")
+
+
+def side_by_side(jobs: Sequence[Callable[[], Result]], *, device: str = "auto") -> list[Result]:
+    """The jobs' results, in their order.
+
+    On a GPU, or with fewer cores than jobs, the jobs run one after the other in this process.
+
+    Args:
+        jobs: Picklable functions without arguments; so must be what they return and raise.
+        device: The setting that the jobs run with.
+    Raises: what the first failing job raises; the others are stopped. UserError if a job's process is killed.
+    """
+    from stages.devices import available_cores, pick_device
+
+    cores = available_cores()
+    if len(jobs) < 2 or cores < len(jobs) or pick_device(device).type != "cpu":
+        return [job() for job in jobs]
+    with ExitStack() as stack:
+        # A process per job, each started afresh: torch's threads do not survive a fork.
+        context = multiprocessing.get_context("spawn")
+        threads = cores // len(jobs)
+        pools = [
+            stack.enter_context(ProcessPoolExecutor(1, context, _prepare, (threads, line))) for line in range(len(jobs))
+        ]
+        try:
+            return [future.result() for future in [pool.submit(job) for pool, job in zip(pools, jobs, strict=True)]]
+        except BaseException as error:
+            for process in multiprocessing.active_children():
+                process.terminate()
+            if not isinstance(error, BrokenProcessPool):
+                raise
+            problem, mend = "which was killed, perhaps for want of memory", "Close other programs and run it again"
+            raise UserError("machine", "process", "one of several at once", problem, mend) from error
+
+
+def _prepare(threads: int, line: int) -> None:
+    """Before torch and tqdm are imported, which read these then: the share of cores, and a line for the bars."""
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    os.environ["TQDM_POSITION"] = str(line)
