@@ -1,29 +1,23 @@
 """Stage one: points and images in, a bag store out."""
 
 import time
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from tqdm import tqdm
 
 from data.bag_manifest import MANIFEST, BagIdentity, BagManifest
-from data.bag_schema import Bag
 from data.bag_writer import open_writer
 from data.files import sha256_file
-from data.images import read_image
 from data.point_set import PointSet
-from stages.bags.checkpoints import checkpoint_path, checkpoint_sha256
+from stages.bags.checkpoints import checkpoint_sha256
 from stages.bags.config import BagsConfig
-from stages.bags.preflight import find_images, image_field
-from stages.bags.recipes import RECIPES, PromptedPoint, Recipe, make_bag
-from stages.bags.sam import SamPrompter, load_sam
-from stages.devices import limit_threads, pick_device
+from stages.bags.preflight import find_images
+from stages.bags.recipes import RECIPES
+from stages.bags.worker import BagJob, BagWorker
+from stages.devices import limit_threads
 
 PRECISION = "float32"
 
@@ -77,25 +71,15 @@ def run(points: PointSet, images_dir: Path, out: Path, config: BagsConfig, *, qu
     with open_writer(out, _identity(points, config), points.categories, len(shards)) as writer:
         missing = writer.missing
         if missing:
-            job = _Job(points, files, _load(config, quiet), RECIPES[config.recipe])
+            worker = BagWorker(BagJob(points, files, config), quiet=quiet)
             with tqdm(
                 total=sum(len(shards[index]) for index in missing), desc="bags", unit="img", disable=quiet
             ) as bar:
                 for index in missing:
-                    bags, dropped = _bags_of(job, shards[index], bar)
-                    writer.write_shard(index, bags, dropped)
+                    made = worker.make_shard(shards[index], on_image=bar.update)
+                    writer.write_shard(index, made.bags, made.dropped)
         manifest = writer.manifest or writer.finish(points.dropped)
     return _summary(out, manifest, len(missing), time.monotonic() - started)
-
-
-@dataclass(frozen=True)
-class _Job:
-    """What every image of a run needs."""
-
-    points: PointSet
-    files: Mapping[int, Path]
-    sam: SamPrompter
-    recipe: Recipe
 
 
 def _identity(points: PointSet, config: BagsConfig) -> BagIdentity:
@@ -108,46 +92,6 @@ def _identity(points: PointSet, config: BagsConfig) -> BagIdentity:
         points_sha256=sha256_file(points.source),
         shard_images=config.shard_images,
     )
-
-
-@contextmanager
-def _repeatable() -> Iterator[None]:
-    """Let cuDNN take only algorithms that give the same bits every time, so that a restart fits what is there."""
-    before = torch.backends.cudnn.deterministic
-    torch.backends.cudnn.deterministic = True
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.deterministic = before
-
-
-def _load(config: BagsConfig, quiet: bool) -> SamPrompter:
-    path = checkpoint_path(config.sam, config.checkpoint, quiet=quiet)
-    return load_sam(config.sam, path, pick_device(config.device))
-
-
-def _bags_of(job: _Job, image_ids: list[int], bar: tqdm) -> tuple[list[Bag], Counter[str]]:
-    """The bags of one shard, by (image_id, point_id), and what was left out of them."""
-    bags: list[Bag] = []
-    dropped: Counter[str] = Counter()
-    for image_id in image_ids:
-        image = job.points.images[image_id]
-        source, field = job.points.source, image_field(image)
-        pixels = read_image(job.files[image_id], image.height, image.width, file=source, field=field)
-        encoded = job.sam.encode_image(pixels)
-        for point in _points_of(job.points, image_id):
-            bag, left_out = make_bag(job.sam, encoded, image, point, job.recipe)
-            bags.append(bag)
-            dropped.update(left_out)
-        bar.update()
-    return bags, dropped
-
-
-def _points_of(points: PointSet, image_id: int) -> Iterator[PromptedPoint]:
-    first, last = np.searchsorted(points.image_id, [image_id, image_id + 1])
-    for row in range(first, last):
-        x, y = points.xy[row].tolist()
-        yield PromptedPoint(int(points.point_id[row]), int(points.category_id[row]), (x, y))
 
 
 def _summary(out: Path, manifest: BagManifest, shards_made: int, seconds: float) -> BagsSummary:

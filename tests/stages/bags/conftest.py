@@ -11,7 +11,7 @@ from PIL import Image
 from data.coco import Category, ImageRecord
 from data.point_set import build_point_set
 from data.points import PointSet, read_points, write_points
-from stages.bags import run
+from stages.bags import worker
 from stages.bags.checkpoints import TINY_WEIGHTS
 from stages.bags.config import BagsConfig
 from stages.bags.sam import DecodedMasks, load_sam
@@ -91,8 +91,8 @@ class BrightnessSam:
 
 @pytest.fixture
 def brightness_sam(monkeypatch):
-    """Let `run` take the tiny SAM's weights file, but a `BrightnessSam` instead of the network."""
-    monkeypatch.setattr(run, "load_sam", lambda *_: BrightnessSam())
+    """Let a worker take the tiny SAM's weights file, but a `BrightnessSam` instead of the network."""
+    monkeypatch.setattr(worker, "load_sam", lambda *_: BrightnessSam())
 
 
 @pytest.fixture

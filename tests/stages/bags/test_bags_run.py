@@ -13,9 +13,10 @@ from data.coco import ImageRecord
 from data.errors import UserError
 from data.masks import decode_masks
 from data.points import read_points, write_points
-from stages.bags import run as stage
+from stages.bags import worker
 from stages.bags.config import BagsConfig
 from stages.bags.run import run
+from stages.bags.worker import BagWorker
 
 quick = pytest.mark.usefixtures("brightness_sam")
 
@@ -98,15 +99,15 @@ def test_changed_points_make_another_store(tmp_path, points, images_dir, config)
 
 def _failing(monkeypatch, after, error):
     """Let the shards before number `after` be made, then raise."""
-    original, made = stage._bags_of, []
+    original, made = BagWorker.make_shard, []
 
-    def bags_of(*arguments):
+    def make_shard(*arguments, **options):
         if len(made) == after:
             raise error
         made.append(None)
-        return original(*arguments)
+        return original(*arguments, **options)
 
-    monkeypatch.setattr(stage, "_bags_of", bags_of)
+    monkeypatch.setattr(BagWorker, "make_shard", make_shard)
 
 
 @quick
@@ -186,7 +187,7 @@ def _resize(path):
 )
 def test_a_bad_image_is_found_before_sam_is_loaded(tmp_path, points, images_dir, config, monkeypatch, damage, message):
     damage(images_dir / "5.png")
-    monkeypatch.setattr(stage, "load_sam", None)
+    monkeypatch.setattr(worker, "load_sam", None)
     with pytest.raises(UserError, match=rf"points\.json: images\[id=23\]\.file_name.*{message}"):
         run(points, images_dir, tmp_path / "bags", config, quiet=True)
     assert not (tmp_path / "bags").exists()
