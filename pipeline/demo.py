@@ -82,9 +82,9 @@ def run_demo(
         job.render()
     with clock.step("bags", "stage one: bags of masks from the tiny SAM"):
         miou = job.make_bags()
-    with clock.step("select", "stage two: single MIL and SAPNet learn, side by side, which mask is the object"):
-        methods = {"single_mil": partial(job.select, "single-mil"), "sapnet": partial(job.select, "sapnet")}
-        miou |= clock.at_once(methods, settings.device)
+    for method in ("single-mil", "sapnet"):
+        with clock.step(method.replace("-", "_"), f"stage two: {method} learns which mask is the object"):
+            miou[method] = job.select(method)
     with clock.step("solov2", "stage three: two SOLOv2, side by side, on SAPNet's masks and on the true ones"):
         models = {f"solov2_{labels}": partial(job.segment, labels) for labels in ("pseudo", "true")}
         ap = clock.at_once(models, settings.device)
