@@ -37,14 +37,6 @@ def remove_leftovers(folder: Path) -> None:
             path.unlink()
 
 
-def refuse_other_files(folder: Path) -> None:
-    """Raises: UserError if `folder`, which holds no store, holds anything else."""
-    others = sorted(path.name for path in folder.iterdir() if path.name != LOCK)
-    if others:
-        problem = "so the folder holds something that is not a bag store"
-        raise UserError(folder, "content", others[0], problem, "Choose a new or an empty folder")
-
-
 def _take(path: Path, folder: Path) -> int:
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)

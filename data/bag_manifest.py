@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from data.bag_schema import SCHEMA_VERSION
+from data.bag_filesystem import StoreFolder
+from data.bag_schema import SCHEMA_VERSION, FailedImage
 from data.coco import Category
 from data.errors import UserError
-from data.files import read_json, write_json
+from data.files import json_bytes, parse_json
 
 MANIFEST = "manifest.json"
 PARTIAL_MANIFEST = "manifest.partial.json"
@@ -61,12 +62,23 @@ class ShardEntry:
 
 @dataclass(frozen=True, slots=True)
 class BagManifest:
-    """`manifest.json` of a finished store; `dropped` counts by reason what did not become a mask."""
+    """`manifest.json` of a finished store, or of a finished part of one.
+
+    Attributes:
+        dropped: What did not become a mask, counted by reason.
+        dropped_before: Of these, what was left out of the points before any bag was made.
+        shards: In order.
+        shards_total: Of the whole store; more than `shards` in a part, which `bags merge` joins with the others.
+        failed: Images that could not be read, by ascending id; they are in no shard.
+    """
 
     identity: BagIdentity
     categories: tuple[Category, ...]
     dropped: Mapping[str, int]
+    dropped_before: Mapping[str, int]
     shards: tuple[ShardEntry, ...]
+    shards_total: int
+    failed: tuple[FailedImage, ...] = ()
 
     @property
     def images(self) -> int:
@@ -84,47 +96,58 @@ class BagManifest:
     def fingerprint(self) -> str:
         return self.identity.fingerprint()
 
+    @property
+    def is_part(self) -> bool:
+        """Whether shards of the whole store are missing because this run was not to make them."""
+        return len(self.shards) < self.shards_total
+
     def to_dict(self) -> dict[str, Any]:
         return {
-            **_header(self.identity, "complete"),
+            **_header(self.identity, "part" if self.is_part else "complete"),
             "images": self.images,
             "points": self.points,
             "masks": self.masks,
             "dropped": dict(sorted(self.dropped.items())),
+            "dropped_before": dict(sorted(self.dropped_before.items())),
+            "failed": [asdict(image) for image in self.failed],
             "categories": [{"id": category.category_id, "name": category.name} for category in self.categories],
+            "shards_total": self.shards_total,
             "shards": [asdict(shard) for shard in self.shards],
         }
 
 
-def write_manifest(folder: Path, manifest: BagManifest) -> None:
+def write_manifest(folder: StoreFolder, manifest: BagManifest) -> None:
     """Write `manifest.json`: from here on the store is finished."""
-    write_json(folder / MANIFEST, manifest.to_dict(), indent=2)
+    folder.write(MANIFEST, json_bytes(manifest.to_dict(), indent=2))
 
 
-def write_partial_manifest(folder: Path, identity: BagIdentity) -> None:
+def write_partial_manifest(folder: StoreFolder, identity: BagIdentity) -> None:
     """Write `manifest.partial.json`: the folder belongs to a run of this identity."""
-    write_json(folder / PARTIAL_MANIFEST, _header(identity, "partial"), indent=2)
+    folder.write(PARTIAL_MANIFEST, json_bytes(_header(identity, "partial"), indent=2))
 
 
-def read_manifest(folder: Path) -> BagManifest:
+def read_manifest(folder: StoreFolder) -> BagManifest:
     """Read and check `manifest.json`.
 
     Raises: UserError if there is no finished store, or its manifest is of another version, damaged or edited.
     """
-    path = folder / MANIFEST
-    if not path.is_file():
-        unfinished = (folder / PARTIAL_MANIFEST).is_file()
+    path = folder.at(MANIFEST)
+    if folder.size(MANIFEST) is None:
+        unfinished = folder.size(PARTIAL_MANIFEST) is not None
         problem = "a store that is not finished" if unfinished else "which holds no bag store"
         mend = "Run generate-bags again with the same settings" if unfinished else "Make one with generate-bags"
-        raise UserError(folder, "manifest.json", "missing", problem, mend)
-    content = _checked_object(path)
+        raise UserError(str(folder), "manifest.json", "missing", problem, mend)
+    content = _checked_object(folder, MANIFEST)
     identity = _read_identity(path, content)
     try:
         manifest = BagManifest(
             identity,
             tuple(Category(int(item["id"]), str(item["name"])) for item in content["categories"]),
-            {str(reason): int(count) for reason, count in content["dropped"].items()},
+            _read_counts(content["dropped"]),
+            _read_counts(content.get("dropped_before", {})),
             tuple(_read_shard(item) for item in content["shards"]),
+            int(content.get("shards_total", len(content["shards"]))),
+            tuple(FailedImage(**item) for item in content.get("failed", [])),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _damaged(path, "content", f"{type(error).__name__}: {error}") from error
@@ -134,25 +157,27 @@ def read_manifest(folder: Path) -> BagManifest:
     return manifest
 
 
-def read_identity(folder: Path) -> BagIdentity | None:
+def read_identity(folder: StoreFolder) -> BagIdentity | None:
     """The identity of the store, finished or not, in `folder`; None if the folder holds neither."""
     for name in (MANIFEST, PARTIAL_MANIFEST):
-        if (folder / name).is_file():
-            return _read_identity(folder / name, _checked_object(folder / name))
+        if folder.size(name) is not None:
+            return _read_identity(folder.at(name), _checked_object(folder, name))
     return None
 
 
-def refuse_other_identity(folder: Path, found: BagIdentity, wanted: BagIdentity) -> None:
+def refuse_other_identity(
+    place: str, found: BagIdentity, wanted: BagIdentity, *, problem: str | None = None, mend: str | None = None
+) -> None:
     """Raises: UserError naming the first field in which the store that is there differs from the one wanted."""
     for field in fields(BagIdentity):
         there, here = getattr(found, field.name), getattr(wanted, field.name)
         if there != here:
             raise UserError(
-                folder,
+                place,
                 field.name,
                 there,
-                f"but this run has {here!r}, and two different runs never mix in one folder",
-                "Choose another --out, or give the settings that the store was made with",
+                problem or f"but this run has {here!r}, and two different runs never mix in one folder",
+                mend or "Choose another --out, or give the settings that the store was made with",
             )
 
 
@@ -160,8 +185,9 @@ def _header(identity: BagIdentity, status: str) -> dict[str, Any]:
     return {**asdict(identity), "fingerprint": identity.fingerprint(), "status": status}
 
 
-def _checked_object(path: Path) -> dict[str, Any]:
-    content = read_json(path)
+def _checked_object(folder: StoreFolder, name: str) -> dict[str, Any]:
+    path = folder.at(name)
+    content = parse_json(folder.read(name), path)
     if not isinstance(content, dict):
         raise _damaged(path, "content", type(content).__name__)
     version = content.get("schema_version")
@@ -171,7 +197,7 @@ def _checked_object(path: Path) -> dict[str, Any]:
     return content
 
 
-def _read_identity(path: Path, content: dict[str, Any]) -> BagIdentity:
+def _read_identity(path: str, content: dict[str, Any]) -> BagIdentity:
     values: dict[str, Any] = {field.name: content.get(field.name) for field in fields(BagIdentity)}
     for field in fields(BagIdentity):
         if not isinstance(values[field.name], _JSON_TYPES.get(field.name, str)):
@@ -180,6 +206,10 @@ def _read_identity(path: Path, content: dict[str, Any]) -> BagIdentity:
     if content.get("fingerprint") != identity.fingerprint():
         raise _damaged(path, "fingerprint", content.get("fingerprint"))
     return identity
+
+
+def _read_counts(item: dict[str, Any]) -> dict[str, int]:
+    return {str(reason): int(count) for reason, count in item.items()}
 
 
 def _read_shard(item: dict[str, Any]) -> ShardEntry:
@@ -193,6 +223,6 @@ def _read_shard(item: dict[str, Any]) -> ShardEntry:
     return entry
 
 
-def _damaged(path: Path, field: str, value: object) -> UserError:
+def _damaged(path: str, field: str, value: object) -> UserError:
     problem = "which does not fit the rest of the manifest, so the file was damaged or edited"
     return UserError(path, field, value, problem, "Make the store again with generate-bags")

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import groupby
 
 import numpy as np
@@ -76,30 +76,50 @@ class Bag:
 
 
 @dataclass(frozen=True, slots=True)
+class FailedImage:
+    """An image without bags because it could not be read, and why."""
+
+    image_id: int
+    file_name: str
+    points: int
+    reason: str
+
+    def __post_init__(self) -> None:
+        if not all(type(number) is int for number in (self.image_id, self.points)):
+            raise ValueError(f"failed image {self.image_id!r}: id and points are whole numbers")
+        if not all(type(text) is str for text in (self.file_name, self.reason)):
+            raise ValueError(f"failed image {self.image_id}: file_name and reason are texts")
+
+
+@dataclass(frozen=True, slots=True)
 class ShardLabel:
     """What a shard says of itself in its footer, so that it is known without any other file.
 
     Args:
-        fingerprint: Of the store that it belongs to.
-        index: Its place among the shards.
+        fingerprint: Of the store it belongs to.
+        index: Its place among the store's shards.
         dropped: What was left out while its bags were made, by reason.
+        failed: Its images that could not be read, by ascending id.
     """
 
     fingerprint: str
     index: int
     dropped: Mapping[str, int]
+    failed: tuple[FailedImage, ...] = ()
 
     def to_bytes(self) -> bytes:
         content = {"fingerprint": self.fingerprint, "index": self.index, "dropped": dict(sorted(self.dropped.items()))}
-        return json.dumps(content).encode()
+        failed = {"failed": [asdict(image) for image in self.failed]} if self.failed else {}
+        return json.dumps(content | failed).encode()
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[bytes, bytes] | None) -> "ShardLabel":
         """Read the label from a parquet file's key-value metadata. Raises: ValueError if there is none."""
         try:
             content = json.loads((metadata or {})[METADATA_KEY])
-            return cls(str(content["fingerprint"]), int(content["index"]), dict(content["dropped"]))
-        except (KeyError, TypeError, ValueError) as error:
+            failed = tuple(FailedImage(**image) for image in content.get("failed", ()))
+            return cls(str(content["fingerprint"]), int(content["index"]), dict(content["dropped"]), failed)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError("the file carries no label of a bag store") from error
 
 

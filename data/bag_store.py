@@ -1,13 +1,15 @@
 """Reading a bag store: all boxes at once, or the masks of one image at a time."""
 
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NoReturn
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from data.bag_filesystem import LocalFolder, Location, StoreFolder, store_folder
 from data.bag_manifest import MANIFEST, BagManifest, ShardEntry, read_manifest
 from data.bag_schema import MASK_COLUMNS, SCHEMA, TABLE_COLUMNS, ShardLabel
 from data.bag_table import BagTable, bag_table
@@ -19,28 +21,48 @@ Masks = dict[int, list[bytes]]
 _MEND = "Delete that shard and run generate-bags again with the same settings, which makes only what is missing"
 
 
-class BagStore:
-    """A finished bag store. Memory stays flat: shards are opened one by one, only `read_table` holds all rows."""
+_REQUESTS = 8  # shards of a remote store that are fetched at once
 
-    def __init__(self, folder: Path, manifest: BagManifest) -> None:
-        self.folder, self.manifest = folder, manifest
+
+class BagStore:
+    """A finished bag store. Memory stays flat: shards are opened one by one, only `read_table` holds all rows.
+
+    Attributes:
+        folder: Path or URL of where it lies.
+        manifest: What it says of itself.
+    """
+
+    def __init__(self, location: Location, manifest: BagManifest) -> None:
+        self.folder, self.manifest = location, manifest
+        self._files = store_folder(location)
         self._opened: tuple[str, pq.ParquetFile] | None = None
 
     @classmethod
-    def open(cls, path: Path, *, expect_fingerprint: str | None = None) -> "BagStore":
+    def open(cls, location: Location, *, expect_fingerprint: str | None = None, allow_part: bool = False) -> "BagStore":
         """Check the manifest and that every shard is there in full length; contents are checked as they are read.
 
+        Args:
+            location: Path or URL of the store's folder.
+            allow_part: Whether a part of a store will do.
         Raises: UserError if the store is unfinished, damaged, of another version, or not the one expected.
         """
-        manifest = read_manifest(path)
+        folder = store_folder(location)
+        manifest = read_manifest(folder)
+        path = folder.at(MANIFEST)
         if expect_fingerprint is not None and manifest.fingerprint != expect_fingerprint:
             problem = f"but the store with the fingerprint {expect_fingerprint} is needed"
-            raise UserError(path / MANIFEST, "fingerprint", manifest.fingerprint, problem, "Give the store it was")
-        if not manifest.shards:
-            raise UserError(path / MANIFEST, "shards", [], "so the store is empty", "Make it again with generate-bags")
+            raise UserError(path, "fingerprint", manifest.fingerprint, problem, "Give the store it was")
+        if manifest.is_part and not allow_part:
+            problem, mend = (
+                f"but the store has {manifest.shards_total}: this is a part",
+                "Join the parts with bags merge",
+            )
+            raise UserError(path, "shards", f"{len(manifest.shards)} shards", problem, mend)
+        if not manifest.points:
+            raise UserError(path, "points", 0, "so the store is empty", "Make it again with generate-bags")
         for entry in manifest.shards:
-            _check_length(path / entry.file, entry)
-        return cls(path, manifest)
+            _check_length(folder, entry)
+        return cls(location, manifest)
 
     @property
     def categories(self) -> tuple[Category, ...]:
@@ -54,9 +76,8 @@ class BagStore:
 
     def read_table(self) -> BagTable:
         """Every row without its masks. Raises: UserError naming a shard that cannot be read."""
-        shards = (self._read(entry, TABLE_COLUMNS) for entry in self.manifest.shards)
         try:
-            return bag_table(shards)
+            return bag_table(self._tables())
         except ValueError as error:
             problem = f"whose shards do not fit the schema ({error})"
             raise UserError(self.folder, "shards", MANIFEST, problem, _MEND) from error
@@ -84,29 +105,43 @@ class BagStore:
             for group in range(self._file(entry).metadata.num_row_groups):
                 yield from _by_image(self._read(entry, MASK_COLUMNS, group))
 
+    def _tables(self) -> Iterator[pa.Table]:
+        """`TABLE_COLUMNS` of every shard, in order; of a remote store some shards are fetched ahead."""
+        if isinstance(self._files, LocalFolder):
+            yield from (self._read(entry, TABLE_COLUMNS) for entry in self.manifest.shards)
+            return
+        with ThreadPoolExecutor(_REQUESTS) as pool:
+            ahead: deque[Future[pa.Table]] = deque()
+            for entry in self.manifest.shards:
+                ahead.append(pool.submit(self._fetch_table, entry))
+                if len(ahead) == _REQUESTS:
+                    yield ahead.popleft().result()
+            yield from (table.result() for table in ahead)
+
+    def _fetch_table(self, entry: ShardEntry) -> pa.Table:
+        return _read(open_shard(self._files, entry.file, self.fingerprint), self._files.at(entry.file), TABLE_COLUMNS)
+
     def _read(self, entry: ShardEntry, columns: Sequence[str], group: int | None = None) -> pa.Table:
-        file = self._file(entry)
-        try:
-            if group is None:
-                return file.read(columns=list(columns), use_threads=False)
-            return file.read_row_group(group, columns=list(columns), use_threads=False)
-        except (pa.ArrowException, OSError) as error:
-            _refuse(self.folder / entry.file, error)
+        return _read(self._file(entry), self._files.at(entry.file), columns, group)
 
     def _file(self, entry: ShardEntry) -> pq.ParquetFile:
         if self._opened is None or self._opened[0] != entry.file:
-            self._opened = (entry.file, open_shard(self.folder / entry.file, self.fingerprint))
+            self._opened = (entry.file, open_shard(self._files, entry.file, self.fingerprint))
         return self._opened[1]
 
 
-def open_shard(path: Path, fingerprint: str) -> pq.ParquetFile:
+def open_shard(folder: StoreFolder, name: str, fingerprint: str, content: bytes | None = None) -> pq.ParquetFile:
     """Open a shard and check its schema and label.
 
+    Args:
+        content: The shard's bytes, where they were read already.
     Raises: UserError if it is missing, damaged, of another schema, or belongs to another store.
     """
+    path = folder.at(name)
     try:
         with disk_errors(path):
-            file = pq.ParquetFile(path, page_checksum_verification=True)
+            source = folder.source(name) if content is None else pa.BufferReader(content)
+            file = pq.ParquetFile(source, page_checksum_verification=True)
         label = ShardLabel.from_metadata(file.metadata.metadata)
     except (pa.ArrowException, OSError, ValueError) as error:
         _refuse(path, error)
@@ -115,6 +150,15 @@ def open_shard(path: Path, fingerprint: str) -> pq.ParquetFile:
     if label.fingerprint != fingerprint:
         raise UserError(path, "fingerprint", label.fingerprint, "a shard of another store", _MEND)
     return file
+
+
+def _read(file: pq.ParquetFile, path: str, columns: Sequence[str], group: int | None = None) -> pa.Table:
+    try:
+        if group is None:
+            return file.read(columns=list(columns), use_threads=False)
+        return file.read_row_group(group, columns=list(columns), use_threads=False)
+    except (pa.ArrowException, OSError) as error:
+        _refuse(path, error)
 
 
 def _by_image(table: pa.Table) -> Iterator[tuple[int, Masks]]:
@@ -138,13 +182,14 @@ def _group_of(file: pq.ParquetFile, image_id: int) -> int | None:
     return None
 
 
-def _check_length(path: Path, entry: ShardEntry) -> None:
-    if not path.is_file():
+def _check_length(folder: StoreFolder, entry: ShardEntry) -> None:
+    path, size = folder.at(entry.file), folder.size(entry.file)
+    if size is None:
         raise UserError(path, "shard", "missing", "but the manifest lists it", _MEND)
-    if path.stat().st_size != entry.bytes:
+    if size != entry.bytes:
         problem = f"but the manifest says {entry.bytes}, so the shard is damaged"
-        raise UserError(path, "bytes", path.stat().st_size, problem, _MEND)
+        raise UserError(path, "bytes", size, problem, _MEND)
 
 
-def _refuse(path: Path, error: Exception) -> NoReturn:
-    raise UserError(path, "content", path.name, f"a damaged shard ({error})", _MEND) from error
+def _refuse(path: str, error: Exception) -> NoReturn:
+    raise UserError(path, "content", path, f"a damaged shard ({error})", _MEND) from error

@@ -80,7 +80,12 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def write_json(path: Path, value: Any, *, indent: int | None = None) -> None:
     """Write `value` as strict JSON (no NaN), atomically; the same value gives the same bytes."""
-    write_bytes(path, (json.dumps(value, indent=indent, allow_nan=False, ensure_ascii=False) + "\n").encode())
+    write_bytes(path, json_bytes(value, indent=indent))
+
+
+def json_bytes(value: Any, *, indent: int | None = None) -> bytes:
+    """`value` as strict JSON (no NaN) with a final newline."""
+    return (json.dumps(value, indent=indent, allow_nan=False, ensure_ascii=False) + "\n").encode()
 
 
 def read_json(path: Path) -> Any:
@@ -90,6 +95,11 @@ def read_json(path: Path) -> Any:
     """
     with disk_errors(path):
         content = Path(path).read_bytes()
+    return parse_json(content, path)
+
+
+def parse_json(content: bytes, path: str | os.PathLike[str]) -> Any:
+    """Parse the bytes of a JSON file as `read_json` does; `path` is what messages name."""
     try:
         return json.loads(content)
     except (ValueError, RecursionError) as error:  # ValueError: malformed, not UTF-8, or a number of 5,000 digits

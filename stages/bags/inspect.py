@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from data.bag_choice import FIXED_RULES, TOKENS, best_in_bag, fixed_choice
+from data.bag_filesystem import Location
 from data.bag_store import BagStore
 from data.bag_table import BagTable
 from data.coco import InstanceDataset, counts_of
@@ -44,7 +44,7 @@ class BagsReport:
         points_with_truth: Points whose id is that of a true object (no crowds).
     """
 
-    store: Path
+    store: Location
     fingerprint: str
     sam_model: str
     recipe: str
@@ -70,14 +70,14 @@ class BagsReport:
         return plain
 
 
-def inspect(path: Path, truth: InstanceDataset | None = None, *, quiet: bool = False) -> BagsReport:
+def inspect(path: Location, truth: InstanceDataset | None = None, *, quiet: bool = False) -> BagsReport:
     """Describe a store; with truth, read every mask once, image by image.
 
     Args:
         truth: Instance masks whose annotation ids are the point ids.
     Raises: UserError if the store cannot be read, or no point id is that of an object in `truth`.
     """
-    store = BagStore.open(path)
+    store = BagStore.open(path, allow_part=True)
     table = store.read_table()
     iou = None if truth is None else mask_ious(store, table, truth, quiet=quiet)
     names = {category.category_id: category.name for category in store.categories}
@@ -135,7 +135,7 @@ def mask_ious(store: BagStore, table: BagTable, truth: InstanceDataset, *, quiet
 
 
 def _bag_ious(
-    folder: Path, point_id: int, counts: list[bytes], true_counts: bytes, size: tuple[int, int]
+    folder: Location, point_id: int, counts: list[bytes], true_counts: bytes, size: tuple[int, int]
 ) -> NDArray[np.float64]:
     try:
         return rle_iou(counts, [true_counts], *size)[:, 0]

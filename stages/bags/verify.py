@@ -1,8 +1,9 @@
 """Checking a bag store to the last bit: checksums, schema, order, counts, and every mask against its box and area."""
 
+import hashlib
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,12 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from data.bag_choice import TOKENS
-from data.bag_manifest import BagManifest, ShardEntry, read_manifest
-from data.bag_schema import SCHEMA
+from data.bag_filesystem import Location, StoreFolder, store_folder
+from data.bag_manifest import MANIFEST, BagManifest, ShardEntry, read_manifest
+from data.bag_schema import SCHEMA, FailedImage, ShardLabel
 from data.bag_store import open_shard
 from data.bag_table import BagTable, bag_table
 from data.errors import UserError
-from data.files import disk_errors, sha256_file
 from data.masks import check_counts, rle_area, rle_box
 
 _PROMPTS = 4
@@ -25,13 +26,20 @@ _MEND = "Delete that shard and run generate-bags again with the same settings, w
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """What was checked and found whole."""
+    """What was checked and found whole.
 
-    store: Path
+    Attributes:
+        shards, shards_total: That are there, and of the whole store; more in a part of one.
+        failed_images: Without bags because they could not be read.
+    """
+
+    store: Location
     shards: int
+    shards_total: int
     images: int
     points: int
     masks: int
+    failed_images: int
     bytes: int
 
     def to_dict(self) -> dict[str, Any]:
@@ -39,34 +47,50 @@ class VerifyReport:
         return asdict(self) | {"store": str(self.store)}
 
 
-def verify(store: Path, *, quiet: bool = False) -> VerifyReport:
-    """Check everything in a store; memory holds one shard at a time.
+def verify(store: Location, *, quiet: bool = False) -> VerifyReport:
+    """Check everything in a store, or in a part of one; memory holds one shard at a time.
 
     Raises: UserError naming the first fault and counting the others.
     """
-    manifest = read_manifest(store)
-    faults = list(_unlisted(store, manifest))
-    last = (-1, -1)
+    folder = store_folder(store)
+    manifest = read_manifest(folder)
+    faults = list(_unlisted(folder, manifest))
+    failed: list[FailedImage] = []
+    last: tuple[float, float] = (-math.inf, -math.inf)
     for entry in tqdm(manifest.shards, desc="verifying", unit="shard", disable=quiet):
         try:
-            table, counts = _read_whole(store / entry.file, entry, manifest.fingerprint)
+            shard = _read_whole(folder, entry, manifest.fingerprint)
         except UserError as fault:
             faults.append(fault)
             continue
-        faults += _faults(_Shard(store / entry.file, entry, table, counts), manifest, last)
-        last = (entry.last_image_id, int(table.point_id[-1]))
+        faults += _faults(shard, manifest, last)
+        failed += shard.label.failed
+        if len(shard.table):
+            last = (entry.last_image_id, int(shard.table.point_id[-1]))
+    if not faults and tuple(failed) != manifest.failed:
+        path, problem = folder.at(MANIFEST), f"but its shards have {len(failed)}, or other ones"
+        faults.append(UserError(path, "failed", f"{len(manifest.failed)} images", problem, _MEND))
     if faults:
         first, others = faults[0], len(faults) - 1
         problem = f"{first.problem} (and {others} more faults)" if others else first.problem
         raise UserError(first.file, first.field, first.value, problem, first.mend)
-    size = sum(entry.bytes for entry in manifest.shards)
-    return VerifyReport(store, len(manifest.shards), manifest.images, manifest.points, manifest.masks, size)
+    return VerifyReport(
+        store=store,
+        shards=len(manifest.shards),
+        shards_total=manifest.shards_total,
+        images=manifest.images,
+        points=manifest.points,
+        masks=manifest.masks,
+        failed_images=len(manifest.failed),
+        bytes=sum(entry.bytes for entry in manifest.shards),
+    )
 
 
 @dataclass(frozen=True)
 class _Shard:
-    path: Path
+    path: str
     entry: ShardEntry
+    label: ShardLabel
     table: BagTable
     counts: list[bytes]
 
@@ -87,33 +111,38 @@ class _Shard:
         yield from self.row_fault(rows, field, problem)
 
 
-def _unlisted(store: Path, manifest: BagManifest) -> Iterator[UserError]:
+def _unlisted(folder: StoreFolder, manifest: BagManifest) -> Iterator[UserError]:
     listed = {entry.file for entry in manifest.shards}
-    for path in sorted(store.glob("*.parquet")):
-        if path.name not in listed:
-            yield UserError(path, "shard", path.name, "which the manifest does not list", "Move it out of the store")
+    for name in folder.names():
+        if name.endswith(".parquet") and name not in listed:
+            mend = "Move it out of the store"
+            yield UserError(folder.at(name), "shard", name, "which the manifest does not list", mend)
 
 
-def _read_whole(path: Path, entry: ShardEntry, fingerprint: str) -> tuple[BagTable, list[bytes]]:
+def _read_whole(folder: StoreFolder, entry: ShardEntry, fingerprint: str) -> _Shard:
     """A shard whose bytes are those of the manifest, with its RLEs."""
-    if not path.is_file():
+    path = folder.at(entry.file)
+    if folder.size(entry.file) is None:
         raise UserError(path, "shard", "missing", "but the manifest lists it", _MEND)
-    digest = sha256_file(path)
+    content = folder.read(entry.file)
+    digest = hashlib.sha256(content).hexdigest()
     if digest != entry.sha256:
         raise UserError(path, "sha256", digest, f"but the manifest says {entry.sha256}", _MEND)
-    file = open_shard(path, fingerprint)
+    file = open_shard(folder, entry.file, fingerprint, content)
+    label = ShardLabel.from_metadata(file.metadata.metadata)
     try:
-        with disk_errors(path):
-            content = file.read(use_threads=False)
-        if any(_nulls(content[name].combine_chunks()) for name in SCHEMA.names):
+        rows = file.read(use_threads=False)
+        if any(_nulls(rows[name].combine_chunks()) for name in SCHEMA.names):
             raise ValueError("a value is null")
-        counts = content["mask_counts"].combine_chunks()
-        table = bag_table([content])
-        if len(table) == 0 or not np.array_equal(np.diff(counts.offsets), table.bag_sizes):
+        counts = rows["mask_counts"].combine_chunks()
+        table = bag_table([rows])
+        if len(table) == 0 and not label.failed:
+            raise ValueError("it is empty")
+        if not np.array_equal(np.diff(counts.offsets), table.bag_sizes):
             raise ValueError("the lists of a bag are not of one length")
-    except (pa.ArrowException, ValueError) as error:
-        raise UserError(path, "content", path.name, f"not a bag shard ({error})", _MEND) from error
-    return table, counts.flatten().to_pylist()
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise UserError(path, "content", path, f"not a bag shard ({error})", _MEND) from error
+    return _Shard(path, entry, label, table, counts.flatten().to_pylist())
 
 
 def _nulls(array: pa.Array) -> int:
@@ -121,18 +150,16 @@ def _nulls(array: pa.Array) -> int:
     return int(array.null_count) + (_nulls(array.flatten()) if nested else 0)
 
 
-def _faults(shard: _Shard, manifest: BagManifest, last: tuple[int, int]) -> Iterator[UserError]:
+def _faults(shard: _Shard, manifest: BagManifest, last: tuple[float, float]) -> Iterator[UserError]:
     table, entry = shard.table, shard.entry
-    found = {
-        "rows": len(table),
-        "masks": len(table.score),
-        "images": len(np.unique(table.image_id)),
-        "first_image_id": int(table.image_id[0]),
-        "last_image_id": int(table.image_id[-1]),
-    }
+    found = {"rows": len(table), "masks": len(table.score), "images": len(np.unique(table.image_id))}
+    if len(table):
+        found |= {"first_image_id": int(table.image_id[0]), "last_image_id": int(table.image_id[-1])}
     for name, value in found.items():
         if value != getattr(entry, name):
             yield shard.fault(name, value, f"but the manifest says {getattr(entry, name)}")
+    if not len(table):
+        return
     if last[0] >= table.image_id[0]:
         yield shard.fault("row 0.image_id", int(table.image_id[0]), f"but the shard before ends with image {last[0]}")
     step, tie = np.diff(table.image_id), np.diff(table.point_id)

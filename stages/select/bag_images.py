@@ -30,7 +30,7 @@ class BagImages:
     starts: NDArray[np.int64]
     class_index: NDArray[np.int64]
     images_dir: Path
-    source: Path
+    source: Path | str
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -57,7 +57,7 @@ class BagImages:
         return resize_image(pixels, view.height, view.width)
 
 
-def group_images(table: BagTable, categories: tuple[Category, ...], images_dir: Path, source: Path) -> BagImages:
+def group_images(table: BagTable, categories: tuple[Category, ...], images_dir: Path, source: Path | str) -> BagImages:
     """Find the images of a table; needs memory for a few numbers per point, no Python object per point."""
     bounds = np.flatnonzero(np.diff(table.image_id)) + 1
     starts = np.concatenate([[0], bounds, [len(table)]]).astype(np.int64) if len(table) else np.zeros(1, np.int64)
