@@ -1,5 +1,6 @@
 """Training batches as a pure function of the iteration."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -8,9 +9,10 @@ from torch import Tensor
 
 from stages.image_batch import View, batch_images, masks_to_view, view_of
 from stages.segment.config import HeadConfig, ImageConfig
+from stages.segment.image_targets import Untrained, image_targets
 from stages.segment.labels import LabelledImage, LabelSet, read_masks
 from stages.segment.mask_head import MASK_STRIDE
-from stages.segment.targets import ImageTargets, build_targets
+from stages.segment.targets import ImageTargets
 
 
 class SegmentBatch(NamedTuple):
@@ -27,6 +29,37 @@ class SegmentBatch(NamedTuple):
     untrained: tuple[tuple[int, str], ...]
 
 
+class Draw(NamedTuple):
+    """The random part of how an image is shown: its short side in pixels, and whether it is mirrored."""
+
+    short_side: int
+    flip: bool
+
+
+def draws_at(seed: int, iteration: int, batch_size: int, short_sides: Sequence[int], *, flip: bool) -> list[Draw]:
+    """What is drawn for the images of one training step; the same in both engines, and after a resume."""
+    rng = np.random.default_rng([seed, iteration])
+    sides = rng.choice(short_sides, batch_size)
+    flips = rng.random(batch_size) < (0.5 if flip else 0)
+    return [Draw(int(side), bool(mirrored)) for side, mirrored in zip(sides, flips, strict=True)]
+
+
+class ImageOrder:
+    """Which image is the n-th that a training sees: every epoch another permutation, a function of the seed alone."""
+
+    def __init__(self, count: int, seed: int) -> None:
+        self._count, self._seed = count, seed
+        self._epoch, self._order = -1, np.zeros(0, np.int64)
+
+    def __call__(self, place: int) -> int:
+        """Index of the image at `place`, from 0."""
+        epoch, index = divmod(place, self._count)
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self._order = np.random.default_rng([self._seed, epoch, 1]).permutation(self._count)
+        return int(self._order[index])
+
+
 class TrainBatches:
     """``batch_at`` of the training: shuffled images, resized to a drawn size, half of them mirrored.
 
@@ -39,32 +72,23 @@ class TrainBatches:
         self._batch_size, self._seed = batch_size, seed
         self._cached: dict[int, NDArray[np.uint8]] = {}
         self._cache_left = image.cache_mb * 2**20
-        self._epoch, self._order = -1, np.zeros(0, np.int64)
+        self._image_at = ImageOrder(len(labels.images), seed)
 
     def __call__(self, iteration: int) -> SegmentBatch:
         """The batch of one training step; UserError if a photograph cannot be read."""
-        rng = np.random.default_rng([self._seed, iteration])
         first = iteration * self._batch_size
         chosen = [self._image_at(place) for place in range(first, first + self._batch_size)]
-        sides = rng.choice(self._image.short_sides, len(chosen))
-        flips = rng.random(len(chosen)) < (0.5 if self._image.flip else 0)
+        draws = draws_at(self._seed, iteration, len(chosen), self._image.short_sides, flip=self._image.flip)
         labelled = [self._labels.images[index] for index in chosen]
         views = [
-            view_of(image.record.height, image.record.width, int(side), self._image.long_side, flip=bool(flip))
-            for image, side, flip in zip(labelled, sides, flips, strict=True)
+            view_of(image.record.height, image.record.width, draw.short_side, self._image.long_side, flip=draw.flip)
+            for image, draw in zip(labelled, draws, strict=True)
         ]
         images = batch_images([self._pixels(index) for index in chosen], views).images
         feat_size = (images.shape[2] // MASK_STRIDE, images.shape[3] // MASK_STRIDE)
         made = [self._targets(image, view, feat_size) for image, view in zip(labelled, views, strict=True)]
         targets, untrained = zip(*made, strict=True)
         return SegmentBatch(images, targets, tuple(entry for entries in untrained for entry in entries))
-
-    def _image_at(self, place: int) -> int:
-        epoch, index = divmod(place, len(self._labels.images))
-        if epoch != self._epoch:
-            self._epoch = epoch
-            self._order = np.random.default_rng([self._seed, epoch, 1]).permutation(len(self._labels.images))
-        return int(self._order[index])
 
     def _pixels(self, index: int) -> NDArray[np.uint8]:
         """Decoded photographs are kept as long as they fit; the others are decoded again each time."""
@@ -76,24 +100,17 @@ class TrainBatches:
             self._cached[index] = pixels
         return pixels
 
-    def _targets(
-        self, image: LabelledImage, view: View, feat_size: tuple[int, int]
-    ) -> tuple[ImageTargets, list[tuple[int, str]]]:
+    def _targets(self, image: LabelledImage, view: View, feat_size: tuple[int, int]) -> tuple[ImageTargets, Untrained]:
         masks, alternates = read_masks(image)
-        placed = _placed(masks, view)
-        targets = build_targets(
-            placed,
-            np.asarray(image.classes, np.int64),
+        return image_targets(
+            _placed(masks, view),
             [_placed(group, view) for group in alternates],
+            image.classes,
+            image.annotation_ids,
             feat_size=feat_size,
-            num_grids=self._head.num_grids,
-            scale_ranges=self._head.scale_ranges,
-            sigma=self._head.sigma,
+            head=self._head,
             num_classes=len(self._labels.categories),
         )
-        lost = sorted(set(range(len(masks))) - set(targets.instance.tolist()))
-        reasons = ["too large or small for every level" if placed[i].any() else "gone in the resize" for i in lost]
-        return targets, [(image.annotation_ids[i], reason) for i, reason in zip(lost, reasons, strict=True)]
 
 
 def _placed(masks: NDArray[np.uint8], view: View) -> NDArray[np.uint8]:

@@ -26,24 +26,14 @@ def build_solov2(
     trunk, settled = build_backbone(backbone, warn=warn, load=load)
     if backbone.stride_in_1x1:
         _move_strides(trunk)
-    model = SOLOv2(
-        trunk,
-        _instance_head(head, backbone.fpn_channels, num_classes),
-        MaskHead(
-            in_channels=backbone.fpn_channels,
-            channels=head.mask_channels,
-            num_masks=head.kernel_channels,
-            norm=head.norm,
-            norm_groups=head.norm_groups,
-        ),
-        instance_features=head.features,
-        instance_strides=head.strides,
-    )
+    ins_head, mask_head = build_heads(head, backbone.fpn_channels, num_classes)
+    model = SOLOv2(trunk, ins_head, mask_head, instance_features=head.features, instance_strides=head.strides)
     return model, SegmentBackboneConfig.model_validate(settled.model_dump())
 
 
-def _instance_head(head: HeadConfig, in_channels: int, num_classes: int) -> InstanceHead:
-    return InstanceHead(
+def build_heads(head: HeadConfig, in_channels: int, num_classes: int) -> tuple[InstanceHead, MaskHead]:
+    """The two heads on a pyramid of `in_channels` channels, with random weights."""
+    ins_head = InstanceHead(
         in_channels=in_channels,
         channels=head.instance_channels,
         num_convs=head.instance_convs,
@@ -54,6 +44,14 @@ def _instance_head(head: HeadConfig, in_channels: int, num_classes: int) -> Inst
         norm_groups=head.norm_groups,
         prior_prob=head.prior_prob,
     )
+    mask_head = MaskHead(
+        in_channels=in_channels,
+        channels=head.mask_channels,
+        num_masks=head.kernel_channels,
+        norm=head.norm,
+        norm_groups=head.norm_groups,
+    )
+    return ins_head, mask_head
 
 
 def _move_strides(network: nn.Module) -> None:

@@ -1,58 +1,43 @@
 """Our state dict <-> the one that Detectron2 and AdelaiDet write for the same network.
 
-The heads have the same names on both sides. The backbone differs in its names, and in what the first convolution is
-fed: torchvision's networks see RGB divided by 255 and by the deviation of each channel, Detectron2's see BGR from 0 to
-255 (both minus the same mean). The factors and the order of the channels are folded into that convolution, so that an
-exported file needs no settings of its own. Padding is zero after the mean is taken off, on both sides.
+The heads have the same names on both sides. The backbone differs in its names, and in how the first convolution wants
+its pixels (see `Pixels`); what differs there is folded into that convolution.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
-import torch
 from torch import Tensor
 
-from stages.image_batch import IMAGENET_STD
+from stages.segment.pixels import DETECTRON2_PIXELS, OUR_PIXELS, Pixels, refold_stem
 
-DETECTRON2_STD = (1.0, 1.0, 1.0)
 _STEM = "backbone.bottom_up.stem.conv1.weight"
 _MOST_BLOCKS = 23  # of a stage, in ResNet-101
 
 
-def to_detectron2(state: Mapping[str, Tensor], pixel_std: Sequence[float] = DETECTRON2_STD) -> dict[str, Tensor]:
-    """Rename and fold; the counters of batch norms, which Detectron2's files do not have, are left out.
+def to_detectron2(state: Mapping[str, Tensor], pixels: Pixels = DETECTRON2_PIXELS) -> dict[str, Tensor]:
+    """Rename and fold; the counters of batch norms, which Detectron2's files need not have, are left out.
 
     Args:
         state: State dict of our SOLOv2.
-        pixel_std: Detectron2's ``MODEL.PIXEL_STD``, in BGR.
+        pixels: What the result is to be fed with.
     """
     renamed = {_renamed(k, _THEIRS): v for k, v in state.items() if not k.endswith("num_batches_tracked")}
     if _STEM in renamed:
-        renamed[_STEM] = (renamed[_STEM] / _our_divisor(renamed[_STEM]))[:, [2, 1, 0]] * _channels(
-            pixel_std, renamed[_STEM]
-        )
+        renamed[_STEM] = refold_stem(renamed[_STEM], OUR_PIXELS, pixels)
     return renamed
 
 
-def from_detectron2(state: Mapping[str, Tensor], pixel_std: Sequence[float] = DETECTRON2_STD) -> dict[str, Tensor]:
+def from_detectron2(state: Mapping[str, Tensor], pixels: Pixels = DETECTRON2_PIXELS) -> dict[str, Tensor]:
     """The way back; keys that have no counterpart keep their name."""
     renamed = dict(state)
     if _STEM in renamed:
-        stem = renamed[_STEM] / _channels(pixel_std, renamed[_STEM])
-        renamed[_STEM] = stem[:, [2, 1, 0]] * _our_divisor(stem)
+        renamed[_STEM] = refold_stem(renamed[_STEM], pixels, OUR_PIXELS)
     return {_renamed(key, _OURS): value for key, value in renamed.items()}
 
 
 def _renamed(key: str, names: Mapping[str, str]) -> str:
     module, _, tensor = key.rpartition(".")
     return f"{names.get(module, module)}.{tensor}" if module else key
-
-
-def _our_divisor(stem: Tensor) -> Tensor:
-    return _channels([255 * std for std in IMAGENET_STD], stem)
-
-
-def _channels(values: Sequence[float], like: Tensor) -> Tensor:
-    return torch.tensor(values, dtype=like.dtype, device=like.device)[:, None, None]
 
 
 def _module_names() -> Iterator[tuple[str, str]]:

@@ -13,10 +13,11 @@ from stages.checkpoint import load_tensors, load_weights, save_tensors
 from stages.segment.builtin import build_solov2
 from stages.segment.checkpoint_keys import from_detectron2, to_detectron2
 from stages.segment.config import HeadConfig, SegmentBackboneConfig, TestConfig
+from stages.segment.pixels import DETECTRON2_PIXELS, Pixels
 from stages.segment.solov2 import SOLOv2
 
 MODEL_FILE = "model_final.pth"
-_KEY = "sapnet_pipe"
+DESCRIPTION_KEY = "sapnet_pipe"
 _MEND = "Give a run folder of train-seg, or its model_final.pth"
 
 
@@ -26,12 +27,15 @@ class ModelDescription(BaseModel, frozen=True, extra="forbid"):
     Attributes:
         categories: In the order of the class indices.
         backbone: Settled, without any ``auto``.
+        pixels: How the first convolution in the file wants its pixels. Only files know it: what `load_model` returns
+            sees the normalised RGB of `batch_images`, whichever engine trained it.
     """
 
     categories: tuple[Category, ...]
     backbone: SegmentBackboneConfig
     head: HeadConfig
     test: TestConfig
+    pixels: Pixels = DETECTRON2_PIXELS
 
     def build(self) -> SOLOv2:
         """The network with random weights."""
@@ -40,7 +44,8 @@ class ModelDescription(BaseModel, frozen=True, extra="forbid"):
 
 def save_model(path: Path, model: SOLOv2, description: ModelDescription) -> None:
     """Write ``{"model": state dict as Detectron2 has it, "sapnet_pipe": description}`` atomically."""
-    save_tensors(path, {"model": to_detectron2(model.state_dict()), _KEY: description.model_dump(mode="json")})
+    state = to_detectron2(model.state_dict(), description.pixels)
+    save_tensors(path, {"model": state, DESCRIPTION_KEY: description.model_dump(mode="json")})
 
 
 def load_model(path: Path) -> tuple[SOLOv2, ModelDescription]:
@@ -49,11 +54,11 @@ def load_model(path: Path) -> tuple[SOLOv2, ModelDescription]:
     Raises: UserError if the file is missing, damaged, or not of this kind.
     """
     content = load_tensors(path)
-    if _KEY not in content or not isinstance(content.get("model"), dict):
-        raise UserError(path, _KEY, sorted(map(str, content))[:5], "not a segmenter of this program", _MEND)
-    description = _described(content[_KEY], path)
+    if DESCRIPTION_KEY not in content or not isinstance(content.get("model"), dict):
+        raise UserError(path, DESCRIPTION_KEY, sorted(map(str, content))[:5], "not a segmenter of this program", _MEND)
+    description = _described(content[DESCRIPTION_KEY], path)
     model = description.build()
-    load_weights(model, _completed(model, from_detectron2(content["model"])), path)
+    load_weights(model, _completed(model, _ours(content["model"], description.pixels, path)), path)
     return model, description
 
 
@@ -67,7 +72,8 @@ def load_initial_weights(model: SOLOv2, path: Path) -> list[str]:
     found = content.get("model", content)
     if not isinstance(found, dict) or not all(isinstance(value, torch.Tensor) for value in found.values()):
         raise UserError(path, "model", type(found).__name__, "not a state dict", "Give a SOLOv2 checkpoint")
-    state = _completed(model, from_detectron2(found))
+    pixels = _described(content[DESCRIPTION_KEY], path).pixels if DESCRIPTION_KEY in content else DETECTRON2_PIXELS
+    state = _completed(model, _ours(found, pixels, path))
     own = model.state_dict()
     classes = [key for key in own if key.startswith("ins_head.cate_pred.")]
     others = [key for key in classes if key in state and state[key].shape != own[key].shape]
@@ -92,6 +98,14 @@ def _described(value: Any, path: Path) -> ModelDescription:
         fault = error.errors()[0]
         field = ".".join(str(part) for part in fault["loc"]) or "content"
         raise UserError(path, field, fault["input"], fault["msg"], _MEND) from error
+
+
+def _ours(state: dict[str, Any], pixels: Pixels, path: Path) -> dict[str, Any]:
+    try:
+        return from_detectron2(state, pixels)
+    except ValueError as error:
+        mend = "Give a checkpoint that was trained with ImageNet's mean"
+        raise UserError(path, "pixels.mean", pixels.mean, str(error), mend) from error
 
 
 def _completed(model: SOLOv2, state: dict[str, Any]) -> dict[str, Any]:
