@@ -60,6 +60,12 @@ def image_size(path: Path, *, file: str | PathLike[str] | None = None, field: st
         return _turned_size(image)
 
 
+def image_sizes(path: Path) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(height, width) as the pixels lie on disk, and as viewers show the image; see `image_size`."""
+    with _opened(path, (path, "file_name")) as image:
+        return _raw_size(image), _turned_size(image)
+
+
 @contextmanager
 def _opened(path: Path, blamed: tuple[str | PathLike[str], str]) -> Iterator[Image.Image]:
     """Open an image and turn every failure of Pillow, here or while decoding, into a UserError."""

@@ -1,16 +1,15 @@
 """Reading points in whichever form they come, and writing them in ours."""
 
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from data.coco_document import CocoDocument, ImageRecord, read_document
 from data.errors import UserError
 from data.json_lines import write_coco
-from data.point_formats import coco_point, keypoints, p2bnet, pointsup
 from data.point_formats.click import Click, MalformedClick
 from data.point_formats.csv_clicks import read_csv
+from data.point_formats.forms import form_of
 from data.point_set import PointSet, build_point_set
 
 __all__ = ["PointSet", "read_points", "write_points"]
@@ -64,20 +63,10 @@ def write_points(path: Path, points: PointSet) -> None:
     )
 
 
-def _reader(entry: dict[str, Any]) -> Callable[[dict[str, Any]], Click | None] | None:
-    if "true_bbox" in entry:
-        return p2bnet.click_of
-    if "point" in entry:
-        return coco_point.click_of
-    if "point_coords" in entry:
-        return pointsup.click_of
-    return keypoints.click_of if "keypoints" in entry else None
-
-
 def _click(path: Path, index: int, entry: dict[str, Any]) -> Click | None:
-    reader = _reader(entry)
+    form = form_of(entry)
     try:
-        return reader(entry) if reader else None
+        return form.click_of(entry) if form else None
     except MalformedClick as error:
         where = f"annotations[{index}].{error.field}"
         raise UserError(path, where, error.value, error.problem, error.mend) from error

@@ -1,0 +1,124 @@
+"""Checks of the photographs that a file names: there, readable, and as large as the file says."""
+
+from collections.abc import Iterable, Sequence
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from data.checks.findings import Findings, Kind
+from data.checks.raw_document import RawImage
+from data.errors import UserError
+from data.files import resolve_inside
+from data.images import image_sizes, read_image
+
+MISSING = Kind("photographs-missing", "photographs are not in the folder", "Check --images and the file names")
+UNREADABLE = Kind("photographs-unreadable", "photographs cannot be read", "Get them again, or drop them")
+OTHER_SIZE = Kind(
+    "photographs-of-another-size",
+    "photographs are not as large as the file says",
+    "Give the original photographs, or correct width and height (and scale points and masks with them)",
+)
+SWAPPED_SIZE = Kind(
+    "sizes-swapped", "images have width and height exchanged", "Write the width into width and the height into height"
+)
+_TURNED = Kind(
+    "photographs-turned",
+    "photographs are turned by EXIF, and the file means them as they lie on disk; they are read that way",
+    "Check that the points were clicked on pictures lying on their side",
+    must=False,
+)
+_UNNAMED = Kind("photographs-unnamed", "photographs of the folder are not in the file", "Add them", must=False)
+_SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp"}
+
+
+class PhotoSizes:
+    """Sizes of the photographs of a folder, looked up by name and remembered; faults are counted once a name."""
+
+    def __init__(self, folder: Path, blamed: str | PathLike[str], findings: Findings) -> None:
+        self.folder, self._blamed, self._findings = folder, blamed, findings
+        self._known: dict[str, tuple[tuple[int, int], tuple[int, int]] | None] = {}
+
+    def size(self, name: str) -> tuple[int, int] | None:
+        """(height, width) as viewers show it; None if the photograph cannot be read."""
+        sizes = self.both(name)
+        return sizes[1] if sizes else None
+
+    def both(self, name: str) -> tuple[tuple[int, int], tuple[int, int]] | None:
+        """(height, width) as it lies on disk, and as viewers show it; None if the photograph cannot be read."""
+        if name not in self._known:
+            self._known[name] = self._look(name)
+        return self._known[name]
+
+    def path(self, name: str) -> Path:
+        """Where the photograph lies."""
+        return self.folder / name
+
+    @property
+    def readable(self) -> list[str]:
+        """Names of all that were looked up and are sound so far."""
+        return [name for name, sizes in self._known.items() if sizes]
+
+    @property
+    def looked_up(self) -> int:
+        """Number of names."""
+        return len(self._known)
+
+    def spoil(self, name: str, problem: str) -> None:
+        """Count a photograph as unreadable that was sound so far."""
+        self._known[name] = None
+        self._findings.add(UNREADABLE, self._blamed, f"{self.path(name)}, {problem}")
+
+    def _look(self, name: str) -> tuple[tuple[int, int], tuple[int, int]] | None:
+        try:
+            path = resolve_inside(self.folder, name, file=self._blamed, field="file_name")
+            return image_sizes(path)
+        except UserError as error:
+            kind = UNREADABLE if self.path(name).exists() else MISSING
+            self._findings.add(kind, self._blamed, f"{self.path(name)}, {error.problem}")
+            return None
+
+
+def check_sizes(path: Path, images: Iterable[RawImage], photos: PhotoSizes, findings: Findings, quiet: bool) -> None:
+    """Compare every image entry with its photograph, which is opened but not decoded."""
+    listed = list(images)
+    for image in tqdm(listed, desc="checking photographs", unit="img", disable=quiet, leave=False):
+        sizes = photos.both(image.file_name) if image.file_name is not None else None
+        if sizes is None or image.height is None or image.width is None:
+            continue
+        raw, turned = sizes
+        said = (image.height, image.width)
+        example = f"{image.file_name} is {turned[1]} x {turned[0]}, the file says {image.width} x {image.height}"
+        if said == turned:
+            continue
+        if said == raw:
+            findings.add(_TURNED, path, example, of=len(listed))
+        elif said == turned[::-1]:
+            findings.add(SWAPPED_SIZE, path, example, of=len(listed))
+        else:
+            findings.add(OTHER_SIZE, path, example, of=len(listed))
+
+
+def check_pixels(photos: PhotoSizes, at_most: int, quiet: bool) -> int:
+    """Decode photographs, of many an even sample; the number decoded."""
+    names = photos.readable
+    chosen = [names[i] for i in np.unique(np.linspace(0, len(names) - 1, min(at_most, len(names))).astype(int))]
+    for name in tqdm(chosen, desc="decoding photographs", unit="img", disable=quiet, leave=False):
+        try:
+            read_image(photos.path(name), None, None)
+        except UserError as error:
+            photos.spoil(name, error.problem)
+    return len(chosen)
+
+
+def check_unnamed(path: Path, folder: Path, named: Sequence[str], findings: Findings) -> None:
+    """Photographs that lie in the folder but are not in the file."""
+    known = {Path(name) for name in named}
+    others = sorted(
+        found.relative_to(folder)
+        for found in folder.rglob("*")
+        if found.suffix.lower() in _SUFFIXES and found.relative_to(folder) not in known
+    )
+    if others:
+        findings.add(_UNNAMED, path, str(others[0]), count=len(others))
