@@ -11,6 +11,7 @@ import typer
 
 from data.errors import UserError
 from pipeline import options
+from pipeline.bag_commands import bags_app
 from pipeline.jobs import bags as bag_jobs
 from pipeline.jobs import evaluate as evaluate_job
 from pipeline.jobs import points as point_job
@@ -25,6 +26,7 @@ _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 _INTERRUPTED = 130
 _GO_ON = {
     "generate-bags": "Run the same command again: shards that are finished are kept.",
+    "bags": "Run the same command again: what is finished is kept.",
     "select": "Run the same command again with --resume to go on from the last checkpoint.",
     "train-seg": "Run the same command again with --resume to go on from the last checkpoint.",
     "demo": "Run it again with another --out.",
@@ -35,7 +37,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-bags_app = typer.Typer(help="Look into a bag store.")
 app.add_typer(bags_app, name="bags")
 
 
@@ -80,7 +81,7 @@ def points(
 def generate_bags(
     images: options.Images,
     points: Annotated[Path, typer.Option(help="Points: COCO JSON, P2BNet, PointSup, keypoints or CSV.")],
-    out: options.Out,
+    out: options.Store,
     sam: Annotated[str | None, typer.Option(help="tiny, vit_b, vit_l or vit_h.", show_default="vit_h")] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="SAM weights; else downloaded once.")] = None,
     recipe: Annotated[
@@ -104,7 +105,7 @@ def generate_bags(
 
 @app.command()
 def select(
-    bags: Annotated[Path, typer.Option(help="Bag store of stage one.", show_default=False)],
+    bags: options.Bags,
     images: options.Images,
     out: options.Out,
     method: Annotated[
@@ -210,39 +211,6 @@ def demo(
     from pipeline.demo import run_demo
 
     report = run_demo(out, device=device, seed=seed, file=config, assign=assign or (), quiet=quiet)
-    _finish(report, as_json, quiet)
-
-
-@bags_app.command("verify")
-def bags_verify(
-    bags: Annotated[Path, typer.Argument(help="Bag store.")],
-    config: options.Config = None,
-    assign: options.Assign = None,
-    device: options.Device = None,
-    seed: options.Seed = None,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-) -> None:
-    """Check checksums, schema, counts, and every mask against its box and area."""
-    report = bag_jobs.verify_bags(bags, device=device, seed=seed, file=config, assign=assign or (), quiet=quiet)
-    _finish(report, as_json, quiet)
-
-
-@bags_app.command("inspect")
-def bags_inspect(
-    bags: Annotated[Path, typer.Argument(help="Bag store.")],
-    truth: options.Truth = None,
-    config: options.Config = None,
-    assign: options.Assign = None,
-    device: options.Device = None,
-    seed: options.Seed = None,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-) -> None:
-    """Counts, sizes and scores; with --truth also how good the best, the top-1 and every fixed choice are."""
-    report = bag_jobs.inspect_bags(
-        bags, truth=truth, device=device, seed=seed, file=config, assign=assign or (), quiet=quiet
-    )
     _finish(report, as_json, quiet)
 
 

@@ -21,4 +21,11 @@ Truth = Annotated[
     typer.Option("--truth", help="COCO instances with true masks, for measuring only.", show_default=False),
 ]
 Out = Annotated[Path, typer.Option("--out", help="Folder of the result; must be new.", show_default=False)]
+# A store may lie where only a URL leads, and a URL is no path.
+Store = Annotated[
+    str, typer.Option("--out", help="Folder or URL (s3://...) of the bag store; must be new.", show_default=False)
+]
+Bags = Annotated[
+    str, typer.Option("--bags", help="Bag store of stage one: a folder or URL (s3://...).", show_default=False)
+]
 OutFile = Annotated[Path, typer.Option("--out", help="File of the result; must not exist yet.", show_default=False)]

@@ -5,6 +5,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
+from data.bag_filesystem import Location, parse_location
 from data.coco import read_instances
 from data.points import read_points
 from pipeline.command_settings import PlainSettings
@@ -16,7 +17,7 @@ from pipeline.settings import resolve_settings
 def generate_bags(
     points: Path,
     images: Path,
-    out: Path,
+    out: Location,
     *,
     file: Path | None = None,
     assign: Sequence[str] = (),
@@ -32,14 +33,16 @@ def generate_bags(
 
     from stages.bags.run import run  # torch, which a fault above need not wait for
 
-    summary = run(point_set, images, out, settings, quiet=quiet)
+    summary = run(point_set, images, parse_location(str(out)), settings, quiet=quiet)
     following = f"sapnet-pipe select --bags {quote(str(out))} --images {quote(str(images))} --out RUN"
+    if summary.shards < summary.shards_total:
+        following = f"sapnet-pipe bags merge {quote(str(out))} OTHER_PARTS --out BAGS"
     notes = ["the store was complete before: nothing was left to do."] if summary.already_complete else []
     return Report(f"Bags written to {out}", summary.to_dict(), following, notes)
 
 
 def verify_bags(
-    bags: Path,
+    bags: Location,
     *,
     device: str | None = None,
     seed: int | None = None,
@@ -51,12 +54,12 @@ def verify_bags(
     from stages.bags.verify import verify
 
     resolve_settings(PlainSettings, file=file, assignments=assign, flags={"device": device, "seed": seed})
-    report = verify(bags, quiet=quiet)
+    report = verify(parse_location(str(bags)), quiet=quiet)
     return Report(f"{bags} is sound", report.to_dict())
 
 
 def inspect_bags(
-    bags: Path,
+    bags: Location,
     *,
     truth: Path | None,
     device: str | None = None,
@@ -70,4 +73,4 @@ def inspect_bags(
 
     resolve_settings(PlainSettings, file=file, assignments=assign, flags={"device": device, "seed": seed})
     dataset = read_instances(truth) if truth is not None else None
-    return Report(f"Bag store {bags}", inspect(bags, dataset, quiet=quiet).to_dict())
+    return Report(f"Bag store {bags}", inspect(parse_location(str(bags)), dataset, quiet=quiet).to_dict())

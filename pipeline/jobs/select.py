@@ -5,6 +5,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
+from data.bag_filesystem import Location, parse_location
 from data.bag_store import BagStore
 from data.coco import read_instances
 from data.files import sha256_file
@@ -15,7 +16,7 @@ from pipeline.settings import preset_named, resolve_settings
 
 
 def select(
-    bags: Path,
+    bags: Location,
     images: Path,
     out: Path,
     *,
@@ -35,7 +36,7 @@ def select(
     chosen = preset_named(PRESETS, preset)
     settings = resolve_settings(SelectConfig, preset=chosen, file=file, assignments=assign, flags=flags)
     require_folder(images, "--images")
-    store = BagStore.open(bags)
+    store = BagStore.open(parse_location(str(bags)))
     dataset = read_instances(truth) if truth is not None else None
     inputs = {"bags": store.fingerprint}
     if truth is not None:

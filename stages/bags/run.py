@@ -8,12 +8,14 @@ from typing import Any
 
 from tqdm import tqdm
 
+from data.bag_filesystem import Location, store_folder
 from data.bag_manifest import MANIFEST, BagIdentity, BagManifest
 from data.bag_writer import open_writer
 from data.files import sha256_file
 from data.point_set import PointSet
 from stages.bags.checkpoints import checkpoint_sha256
 from stages.bags.config import BagsConfig
+from stages.bags.parts import wanted_shards
 from stages.bags.preflight import find_images
 from stages.bags.recipes import RECIPES
 from stages.bags.worker import BagJob, BagWorker
@@ -30,19 +32,21 @@ class BagsSummary:
         out, manifest: The store's folder and its manifest.
         images, points, masks: In the whole store.
         dropped: What did not become a mask, by reason.
-        shards, shards_made: In the whole store, and of these made by this run; the others were there already.
+        shards, shards_made: In the store, and of these made by this run; the others were there already.
+        shards_total: Of the whole store; more than `shards` if this is a part of it.
         bytes: Size of all shards.
         seconds: Time that this run took.
     """
 
-    out: Path
-    manifest: Path
+    out: Location
+    manifest: str
     images: int
     points: int
     masks: int
     dropped: Mapping[str, int]
     shards: int
     shards_made: int
+    shards_total: int
     bytes: int
     seconds: float
 
@@ -53,11 +57,11 @@ class BagsSummary:
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain values for JSON."""
-        paths = {"out": str(self.out), "manifest": str(self.manifest), "dropped": dict(self.dropped)}
+        paths = {"out": str(self.out), "dropped": dict(self.dropped)}
         return asdict(self) | paths | {"already_complete": self.already_complete}
 
 
-def run(points: PointSet, images_dir: Path, out: Path, config: BagsConfig, *, quiet: bool = False) -> BagsSummary:
+def run(points: PointSet, images_dir: Path, out: Location, config: BagsConfig, *, quiet: bool = False) -> BagsSummary:
     """Make the bag of every point, or go on with an interrupted run of the same settings.
 
     Raises: UserError for images that cannot be read, weights that do not fit, a store of other settings in `out`, or a
@@ -68,7 +72,8 @@ def run(points: PointSet, images_dir: Path, out: Path, config: BagsConfig, *, qu
     files = find_images(points, images_dir, quiet=quiet)
     image_ids = sorted(files)
     shards = [image_ids[start : start + config.shard_images] for start in range(0, len(image_ids), config.shard_images)]
-    with open_writer(out, _identity(points, config), points.categories, len(shards)) as writer:
+    wanted = wanted_shards(config.part, len(shards))
+    with open_writer(out, _identity(points, config), points.categories, len(shards), wanted) as writer:
         missing = writer.missing
         if missing:
             worker = BagWorker(BagJob(points, files, config), quiet=quiet)
@@ -94,16 +99,17 @@ def _identity(points: PointSet, config: BagsConfig) -> BagIdentity:
     )
 
 
-def _summary(out: Path, manifest: BagManifest, shards_made: int, seconds: float) -> BagsSummary:
+def _summary(out: Location, manifest: BagManifest, shards_made: int, seconds: float) -> BagsSummary:
     return BagsSummary(
         out=out,
-        manifest=out / MANIFEST,
+        manifest=store_folder(out).at(MANIFEST),
         images=manifest.images,
         points=manifest.points,
         masks=manifest.masks,
         dropped=manifest.dropped,
         shards=len(manifest.shards),
         shards_made=shards_made,
+        shards_total=manifest.shards_total,
         bytes=sum(shard.bytes for shard in manifest.shards),
         seconds=round(seconds, 3),
     )

@@ -36,7 +36,7 @@ def test_every_point_gets_a_bag_and_every_figure_is_in_the_summary(tmp_path, poi
     assert (summary.images, summary.points, summary.masks) == (6, 12, len(table.score))
     assert (summary.shards, summary.shards_made, summary.already_complete) == (3, 3, False)
     assert summary.dropped["images_without_points"] == 1
-    assert summary.manifest.is_file()
+    assert Path(summary.manifest).is_file()
     plain = json.loads(json.dumps(summary.to_dict()))
     assert (plain["out"], plain["already_complete"]) == (str(tmp_path / "bags"), False)
     assert {entry.images for entry in store.manifest.shards} == {2}
