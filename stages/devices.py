@@ -1,11 +1,11 @@
 """Which device a stage runs on, and how many CPU threads it may take."""
 
 import os
-from pathlib import Path
 
 import torch
 
 from data.errors import UserError
+from stages.cores import available_cores
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -31,17 +31,6 @@ def pick_device(name: str = "auto") -> torch.device:
     if device.type not in ("cpu", "mps"):
         raise _no_device(name, "which is not supported")
     return device
-
-
-def available_cores() -> int:
-    """CPU cores that this process may use: its affinity, cut by the container's quota."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = Path("/sys/fs/cgroup/cpu.max")
-    if quota.is_file():
-        limit, period = quota.read_text().split()[:2]
-        if limit != "max":
-            cores = min(cores, max(1, int(limit) // int(period)))
-    return cores
 
 
 def limit_threads() -> None:
