@@ -1,6 +1,6 @@
 """Every setting of stage three; the command line's flags and help come from here."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
@@ -139,6 +139,27 @@ class TestConfig(BaseModel, frozen=True, extra="forbid"):
     nms_sigma: float = Field(default=2.0, gt=0, description="Sigma of the gaussian decay.")
 
 
+class Detectron2Config(BaseModel, frozen=True, extra="allow"):
+    """What concerns the detectron2 engine alone; names in capitals are Detectron2's own options.
+
+    ``--set detectron2.SOLVER.BASE_LR=0.02`` and ``--set detectron2.INPUT.CROP.ENABLED=true`` reach its config.
+    """
+
+    processes: int = Field(default=1, ge=1, le=1024, description="Processes of `launch`: one per GPU, or on the CPU.")
+
+    @model_validator(mode="after")
+    def _options_in_capitals(self) -> "Detectron2Config":
+        unknown = [name for name in self.options if not name.isupper()]
+        if unknown:
+            raise ValueError(f"{unknown[0]} is neither 'processes' nor an option of Detectron2, such as SOLVER.BASE_LR")
+        return self
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Detectron2's options, nested as in its config."""
+        return dict(self.model_extra or {})
+
+
 class SegmentConfig(BaseModel, frozen=True, extra="forbid"):
     """Stage three: train SOLOv2 on masks."""
 
@@ -154,3 +175,4 @@ class SegmentConfig(BaseModel, frozen=True, extra="forbid"):
     image: ImageConfig = Field(default=ImageConfig(), description="Training images.")
     train: TrainConfig = Field(default=TrainConfig(), description="Optimiser and schedule.")
     test: TestConfig = Field(default=TestConfig(), description="Prediction.")
+    detectron2: Detectron2Config = Field(default=Detectron2Config(), description="For engine detectron2.")

@@ -1,16 +1,59 @@
 """Which engine hosts the training."""
 
+import importlib
+import warnings
+from pathlib import Path
+
 from data.errors import UserError
+from stages.checkpoint import checkpoint_path
 from stages.segment.config import EngineName
 
+LAST_DETECTRON2_CHECKPOINT = "last_checkpoint"
+INSTALL = (
+    "Install it: pip install --no-build-isolation 'git+https://github.com/facebookresearch/detectron2"
+    "@02b5c4e295e990042a714712c21dc79b731e8833', or use --engine builtin, which trains the same network"
+)
 
-def choose_engine(name: EngineName) -> tuple[str, str]:
+
+def choose_engine(name: EngineName, begun: str | None = None) -> tuple[str, str]:
     """The engine behind an ``engine`` setting, and one line that says what was taken.
 
-    Raises: UserError for an engine that this version does not have.
+    Args:
+        begun: The engine of the run that is resumed, which ``auto`` stays with.
+    Raises: UserError if Detectron2 is asked for and cannot be imported.
     """
-    if name == "detectron2":
-        mend = "Use --engine builtin, which trains the same network"
-        raise UserError("settings", "engine", name, "which this version does not host yet", mend)
-    why = "engine auto takes builtin" if name == "auto" else "engine builtin"
-    return "builtin", f"{why}: torchvision's ResNet-FPN, trained by Lightning Fabric."
+    if name == "builtin" or (name == "auto" and begun == "builtin"):
+        return "builtin", _builtin("engine builtin")
+    problem = detectron2_problem()
+    if problem is None:
+        return "detectron2", f"engine {name if name == 'detectron2' else 'auto takes detectron2'}: {_version()}"
+    if name == "auto" and begun is None:
+        return "builtin", _builtin(f"engine auto takes builtin, since detectron2 cannot be imported ({problem})")
+    raise UserError("settings", "engine", "detectron2", f"which cannot be imported here ({problem})", INSTALL)
+
+
+def begun_engine(out: Path) -> str | None:
+    """The engine whose checkpoint lies in a run folder, if any does."""
+    if checkpoint_path(out).is_file():
+        return "builtin"
+    return "detectron2" if (out / LAST_DETECTRON2_CHECKPOINT).is_file() else None
+
+
+def detectron2_problem() -> str | None:
+    """Why Detectron2 cannot host a training here, in one line; None if it can."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            importlib.import_module("stages.segment.d2.run")
+    except Exception as error:  # an old or half-built Detectron2 fails with all kinds of errors
+        return " ".join(f"{type(error).__name__}: {error}".split())
+    return None
+
+
+def _builtin(what: str) -> str:
+    return f"{what}: torchvision's ResNet-FPN, trained by Lightning Fabric."
+
+
+def _version() -> str:
+    version = getattr(importlib.import_module("detectron2"), "__version__", "unknown")
+    return f"Detectron2 {version}, its ResNet-FPN and trainer."

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from stages.checkpoint import checkpoint_path
+from data.coco import InstanceDataset
+from data.evaluation.coco_ap import coco_ap
 from stages.devices import limit_threads, pick_device
 from stages.segment.batches import SegmentBatch, TrainBatches
 from stages.segment.builtin import build_solov2
-from stages.segment.config import LossConfig, SegmentConfig
-from stages.segment.engine import choose_engine
+from stages.segment.config import Detectron2Config, LossConfig, SegmentConfig
+from stages.segment.engine import begun_engine, choose_engine
 from stages.segment.evaluate import evaluate_model, read_truth
 from stages.segment.labels import LabelSet, read_labels
 from stages.segment.losses import solov2_losses
@@ -28,8 +29,9 @@ from stages.segment.model_file import (
     save_model,
     write_description,
 )
+from stages.segment.pixels import OUR_PIXELS
 from stages.segment.solov2 import SOLOv2
-from stages.training import TrainResult, resolve_length, train
+from stages.training import resolve_length, train
 
 
 @dataclass(frozen=True)
@@ -86,55 +88,107 @@ def run(
     """
     began = time.perf_counter()
     notes = _Notes(quiet)
-    engine, line = choose_engine(config.engine)
+    engine, line = choose_engine(config.engine, begun_engine(out) if resume else None)
     notes.add(line)
+    if engine == "builtin" and config.detectron2 != Detectron2Config():
+        notes.add("the settings under detectron2 do not concern engine builtin and change nothing.")
     limit_threads()
     device = pick_device(config.device)
     label_set = read_labels(labels, images_dir, with_alternates=config.loss.mps_weight > 0)
     truth = read_truth(val_labels, label_set.categories) if val_labels else None
     model, description = _network(out, config, label_set, resume, notes)
-    untrained: dict[int, str] = {}
-    result = _train(model, label_set, config, out, untrained, resume=resume, quiet=quiet)
-    save_model(out / MODEL_FILE, model, description)
-    ap = None
-    if truth is not None:
-        ap = evaluate_model(model, description, truth, val_images or images_dir, device=device, quiet=quiet)
+    start = _Start(model, description, label_set, truth, val_images or images_dir, out, resume, quiet)
+    done = _train_detectron2(start, config) if engine == "detectron2" else _train_builtin(start, config, device)
     seconds = round(time.perf_counter() - began, 3)
     return SegmentSummary(
         engine=engine,
         **_counts(label_set),
-        dropped={**label_set.dropped, **Counter(untrained.values())},
-        iterations=result.iterations,
-        skipped_steps=result.skipped_steps,
+        dropped={**label_set.dropped, **Counter(done.untrained.values())},
+        iterations=done.iterations,
+        skipped_steps=done.skipped_steps,
         seconds=seconds,
-        loss=result.metrics,
-        ap=ap,
+        loss=done.metrics,
+        ap=done.ap,
         notes=notes.lines,
         model=str(out / MODEL_FILE),
     )
 
 
-def _train(
-    model: SOLOv2,
-    labels: LabelSet,
-    config: SegmentConfig,
-    out: Path,
-    untrained: dict[int, str],
-    *,
-    resume: bool,
-    quiet: bool,
-) -> TrainResult:
-    return train(
-        model=model,
+@dataclass(frozen=True)
+class _Start:
+    """What an engine is given: the network with its first weights, and the data."""
+
+    model: SOLOv2
+    description: ModelDescription
+    labels: LabelSet
+    truth: InstanceDataset | None
+    val_images: Path
+    out: Path
+    resume: bool
+    quiet: bool
+
+
+@dataclass(frozen=True)
+class _Done:
+    """What an engine gives back; the model is in the run folder."""
+
+    iterations: int
+    skipped_steps: int
+    metrics: dict[str, float]
+    untrained: dict[int, str]
+    ap: dict[str, dict[str, float]] | None
+
+
+def _train_builtin(start: _Start, config: SegmentConfig, device: torch.device) -> _Done:
+    labels, untrained = start.labels, dict[int, str]()
+    result = train(
+        model=start.model,
         loss_fn=_Loss(config.loss, untrained),
         batch_at=TrainBatches(labels, config.image, config.head, config.train.batch_size, config.seed),
         config=resolve_length(config.train, len(labels.images)),
-        out=out,
+        out=start.out,
         seed=config.seed,
         device=config.device,
-        resume=resume,
-        quiet=quiet,
+        resume=start.resume,
+        quiet=start.quiet,
     )
+    save_model(start.out / MODEL_FILE, start.model, start.description)
+    ap = None
+    if start.truth is not None:
+        ap = evaluate_model(
+            start.model, start.description, start.truth, start.val_images, device=device, quiet=start.quiet
+        )
+    return _Done(result.iterations, result.skipped_steps, result.metrics, untrained, ap)
+
+
+def _train_detectron2(start: _Start, config: SegmentConfig) -> _Done:
+    """Detectron2 begins with the very weights that the builtin engine would begin with."""
+    from stages.segment.d2.run import PREDICTIONS, Job
+    from stages.segment.d2.run import train as train_with_detectron2
+
+    description = start.description.model_copy(update={"pixels": OUR_PIXELS})
+    weights = start.out / "model_start.pth"
+    if not (start.resume and begun_engine(start.out)):
+        save_model(weights, start.model, description)
+    length = resolve_length(config.train, len(start.labels.images))
+    result = train_with_detectron2(
+        Job(
+            config=config.model_copy(update={"train": length}),
+            description=description,
+            labels=start.labels,
+            truth=start.truth,
+            val_images=start.val_images,
+            out=start.out,
+            weights=weights,
+            resume=start.resume,
+            quiet=start.quiet,
+        )
+    )
+    ap = None
+    if start.truth is not None:
+        found = start.out / PREDICTIONS
+        ap = {"segm": coco_ap(start.truth, found, "segm"), "bbox": coco_ap(start.truth, found, "bbox")}
+    return _Done(result.iterations, 0, result.metrics, result.untrained, ap)
 
 
 def _counts(labels: LabelSet) -> dict[str, int]:
@@ -177,7 +231,7 @@ def _network(
     """The network as a training starts with it; a resumed one is filled by the training loop."""
     path = out / "model.json"
     torch.manual_seed(config.seed)
-    if resume and checkpoint_path(out).is_file() and path.is_file():
+    if resume and begun_engine(out) and path.is_file():
         description = read_description(path)
         model = description.build()
     else:

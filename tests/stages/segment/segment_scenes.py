@@ -72,6 +72,7 @@ def write_scenes(
 def tiny_config(**changes: Any) -> SegmentConfig:
     """A network of two levels on 128-pixel images; `changes` are laid over section by section."""
     values: dict[str, Any] = {
+        "engine": "builtin",
         "device": "cpu",
         "backbone": {"name": "resnet10", "width": 8, "weights": "none", "norm": "bn", "fpn_channels": 16},
         "head": {

@@ -1,0 +1,197 @@
+"""Training by Detectron2: one process here, or several through its `launch`."""
+
+import contextlib
+import logging
+import multiprocessing
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.engine import defaults, launch
+from detectron2.utils import comm
+from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
+
+from data.coco import InstanceDataset
+from data.errors import UserError
+from data.files import read_json, write_bytes, write_json
+from stages.devices import available_cores, pick_device
+from stages.segment.config import SegmentConfig
+from stages.segment.d2.config import config_of
+from stages.segment.d2.datasets import write_truth
+from stages.segment.d2.registration import forget, register, register_labels, register_truth
+from stages.segment.d2.trainer import Trainer
+from stages.segment.labels import LabelSet
+from stages.segment.model_file import ModelDescription
+
+TRAIN, VALIDATION = "sapnet_pipe_train", "sapnet_pipe_validation"
+PREDICTIONS = Path("inference") / "coco_instances_results.json"
+_TRUTH, _RESULT, _FAULT = Path("inference") / "truth.json", ".detectron2-result.json", ".detectron2-fault.json"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training, as every process is told of it.
+
+    Attributes:
+        config: Its `train.max_iterations` is resolved.
+        description: With the pixels that Detectron2's model is fed with.
+        out: The run folder, which is Detectron2's ``OUTPUT_DIR`` too.
+        weights: What the training starts from, under Detectron2's names.
+        val_images: Folder of the photographs of `truth`.
+    """
+
+    config: SegmentConfig
+    description: ModelDescription
+    labels: LabelSet
+    truth: InstanceDataset | None
+    val_images: Path
+    out: Path
+    weights: Path
+    resume: bool
+    quiet: bool
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of it: steps done, means of the last record, and why objects did not train, by annotation id."""
+
+    iterations: int
+    metrics: dict[str, float]
+    untrained: dict[int, str]
+
+
+def train(job: Job) -> Outcome:
+    """Train, evaluate if there is a truth, and leave ``model_final.pth`` and ``inference/`` in the run folder.
+
+    Raises: UserError for settings, labels, photographs or checkpoints that cannot be used, and for a loss that is not
+        finite.
+    """
+    settings, processes = _config(job), job.config.detectron2.processes
+    if job.truth is not None:
+        write_truth(job.out / _TRUTH, job.truth)
+    for name in (_RESULT, _FAULT):
+        (job.out / name).unlink(missing_ok=True)
+    write_bytes(job.out / "config.yaml", settings.dump().encode())
+    try:
+        with _visible_devices(settings.MODEL.DEVICE):
+            launch(_work, processes, dist_url="auto", args=(job,))
+    except (ProcessRaisedException, ProcessExitedException) as error:
+        if (job.out / _FAULT).is_file():
+            raise UserError(*read_json(job.out / _FAULT)) from error
+        raise
+    finally:
+        for child in multiprocessing.active_children() if processes > 1 else ():
+            child.terminate()
+        (job.out / _FAULT).unlink(missing_ok=True)
+    found = read_json(job.out / _RESULT)
+    (job.out / _RESULT).unlink()
+    untrained = {int(key): reason for key, reason in found["untrained"].items()}
+    return Outcome(found["iterations"], found["metrics"], untrained)
+
+
+def _config(job: Job) -> CfgNode:
+    """The config of the training; UserError for devices, processes and precisions that do not go together."""
+    config, processes = job.config, job.config.detectron2.processes
+    device = pick_device(config.device)
+    if processes > 1:
+        if device.type == "cuda" and processes > torch.cuda.device_count():
+            problem = f"but this machine shows {torch.cuda.device_count()} CUDA devices"
+            raise UserError("settings", "detectron2.processes", processes, problem, "Lower it, or take --device cpu")
+        device = torch.device(device.type)
+    classes = len(job.labels.categories)
+    settings = config_of(config, job.description.backbone, num_classes=classes, out=job.out, device=str(device))
+    settings.MODEL.WEIGHTS = str(job.weights)
+    settings.DATASETS.TRAIN, settings.DATASETS.TEST = (TRAIN,), (VALIDATION,) if job.truth is not None else ()
+    if settings.SOLVER.IMS_PER_BATCH % processes:
+        mend = f"Set a multiple of {processes}"
+        problem = f"which {processes} processes cannot share evenly"
+        raise UserError("settings", "train.batch_size", settings.SOLVER.IMS_PER_BATCH, problem, mend)
+    if settings.SOLVER.AMP.ENABLED and device.type != "cuda":
+        problem = f"which Detectron2 does not do on {device.type}"
+        mend = "Set train.precision to 32-true, or take --device cuda or --engine builtin"
+        raise UserError("settings", "train.precision", settings.SOLVER.AMP.PRECISION, problem, mend)
+    settings.freeze()
+    return settings
+
+
+def _work(job: Job) -> None:
+    """What every process does."""
+    processes = comm.get_world_size()
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, available_cores() // processes))
+    settings = _config(job)
+    if processes > 1 and settings.MODEL.DEVICE == "cpu":
+        plain = defaults.create_ddp_model  # names a GPU for each process, which there is none of
+        defaults.create_ddp_model = lambda model, **options: plain(model, **{**options, "device_ids": None})
+    try:
+        with _logged(job.out):
+            _train(job, settings)
+    except UserError as error:
+        if processes > 1:
+            write_json(job.out / _FAULT, [error.file, error.field, str(error.value), error.problem, error.mend])
+        raise
+
+
+def _train(job: Job, settings: CfgNode) -> None:
+    register()
+    register_labels(TRAIN, job.labels)
+    if job.truth is not None:
+        categories = job.labels.categories
+        register_truth(VALIDATION, job.truth, job.val_images, categories, json_file=str(job.out / _TRUTH))
+    try:
+        trainer = Trainer(settings, job.description, log_every=job.config.train.log_every, quiet=job.quiet)
+        trainer.resume_or_load(job.resume)
+        trainer.train()
+    except FloatingPointError as error:
+        mend = "Lower train.lr, lengthen train.warmup_iterations, or set train.precision to 32-true"
+        raise UserError(job.out / "metrics.jsonl", "loss", "NaN or infinite", str(error), mend) from error
+    finally:
+        forget(TRAIN)
+        forget(VALIDATION)
+    untrained = {key: reason for part in comm.gather(trainer.untrained) for key, reason in part.items()}
+    if comm.is_main_process():
+        result = {"iterations": trainer.max_iter, "metrics": trainer.records.last, "untrained": untrained}
+        write_json(job.out / _RESULT, result)
+
+
+@contextlib.contextmanager
+def _visible_devices(device: str) -> Iterator[None]:
+    """`launch` takes CUDA's communication wherever it sees a CUDA device; processes on the CPU must see none."""
+    before = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    try:
+        yield
+    finally:
+        if before is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = before
+        elif device == "cpu":
+            del os.environ["CUDA_VISIBLE_DEVICES"]
+
+
+@contextlib.contextmanager
+def _logged(out: Path) -> Iterator[None]:
+    """Detectron2's log lines, and what pycocotools prints, go to log.txt (log.txt.rank1, ...) of the run folder."""
+    rank = comm.get_rank()
+    path = out / ("log.txt" if rank == 0 else f"log.txt.rank{rank}")
+    loggers: list[Any] = [logging.getLogger(name) for name in ("detectron2", "fvcore")]
+    before = [(logger.level, logger.propagate) for logger in loggers]
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("[%(asctime)s] %(name)s %(levelname)s: %(message)s"))
+    for logger in loggers:
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+        logger.addHandler(handler)
+    try:
+        with contextlib.redirect_stdout(handler.stream):
+            yield
+    finally:
+        for logger, (level, propagate) in zip(loggers, before, strict=True):
+            logger.removeHandler(handler)
+            logger.setLevel(level)
+            logger.propagate = propagate
+        handler.close()
