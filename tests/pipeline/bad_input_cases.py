@@ -258,8 +258,6 @@ OPTIONS: list[Case] = [
     ("unknown SAM", nothing, f"{NEW_BAGS} --sam vit_x", "--sam * vit_x * vit_b"),
     ("unknown recipe", nothing, f"{NEW_BAGS} --recipe many", "--recipe * many * multimask"),
     ("unknown engine", nothing, f"{NEW_SEG} --engine yolo", "--engine * yolo * builtin"),
-    ("detectron2, which comes later", nothing, f"{NEW_SEG} --engine detectron2",
-     "engine = detectron2 * --engine builtin"),
     ("unknown device", nothing, f"{NEW_BAGS} --device gpu", "device = gpu * Use auto, cpu"),
     ("device that is not there", nothing, f"{NEW_RUN} --device cuda:63", "device = cuda:63 * Use auto, cpu"),
     ("device that is not there for train-seg", nothing, f"{NEW_SEG} --device cuda:63",
