@@ -9,11 +9,12 @@ from typing import NoReturn
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from data.bag_decoding import decode_bags
 from data.bag_filesystem import LocalFolder, Location, StoreFolder, store_folder
 from data.bag_manifest import MANIFEST, BagManifest, ShardEntry, read_manifest
-from data.bag_schema import MASK_COLUMNS, SCHEMA, TABLE_COLUMNS, ShardLabel
+from data.bag_schema import MASK_COLUMNS, SCHEMA, TABLE_COLUMNS, Bag, ShardLabel
 from data.bag_table import BagTable, bag_table
-from data.coco import Category
+from data.coco import Category, ImageRecord
 from data.errors import UserError
 from data.files import disk_errors
 
@@ -104,6 +105,20 @@ class BagStore:
         for entry in self.manifest.shards:
             for group in range(self._file(entry).metadata.num_row_groups):
                 yield from _by_image(self._read(entry, MASK_COLUMNS, group))
+
+    def iter_bags(self) -> Iterator[Bag]:
+        """Every bag with all that is known of it, in order; memory holds one shard."""
+        for entry in self.manifest.shards:
+            try:
+                yield from decode_bags(self._files.read(entry.file))
+            except ValueError as error:
+                _refuse(self._files.at(entry.file), error)
+
+    def iter_images(self) -> Iterator[ImageRecord]:
+        """Every image that has bags, by ascending id; the masks are not read."""
+        for entry in self.manifest.shards:
+            rows = self._read(entry, ("image_id", "file_name", "height", "width"))
+            yield from dict.fromkeys(ImageRecord(*row.values()) for row in rows.to_pylist())
 
     def _tables(self) -> Iterator[pa.Table]:
         """`TABLE_COLUMNS` of every shard, in order; of a remote store some shards are fetched ahead."""

@@ -57,11 +57,18 @@ def read_document(path: Path) -> CocoDocument:
     root = read_json(path)
     if not isinstance(root, dict):
         raise UserError(path, "content", type(root).__name__, "which is not a COCO object", "Give a COCO JSON file")
-    images = _read_images(path, _entries(path, root, "images"))
-    categories = _read_categories(path, _entries(path, root, "categories"))
+    images, categories = read_head(path, root)
     annotations = _entries(path, root, "annotations")
-    _check_references(path, annotations, images, {category.category_id for category in categories})
+    known, seen = {category.category_id for category in categories}, set[int]()
+    for index, entry in enumerate(annotations):
+        check_references(path, index, entry, images, known, seen)
     return CocoDocument(path, images, categories, annotations)
+
+
+def read_head(path: Path, root: dict[str, Any]) -> tuple[dict[int, ImageRecord], tuple[Category, ...]]:
+    """The images by ascending id, and the categories, of a parsed file; UserError as `read_document`."""
+    images = _read_images(path, _entries(path, root, "images"))
+    return images, _read_categories(path, _entries(path, root, "categories"))
 
 
 def is_number(value: Any) -> bool:
@@ -140,19 +147,22 @@ def _whole(path: Path, where: str, entry: dict[str, Any], key: str, low: int, hi
     return value
 
 
-def _check_references(
-    path: Path, annotations: list[dict[str, Any]], images: dict[int, ImageRecord], categories: set[int]
+def check_references(
+    path: Path, index: int, entry: dict[str, Any], images: dict[int, ImageRecord], categories: set[int], seen: set[int]
 ) -> None:
-    """One pass over up to a million annotations: the fast checks first, the words only for the one that fails."""
-    seen: set[int] = set()
-    for index, entry in enumerate(annotations):
-        annotation_id: Any = entry.get("id")
-        image_id, category_id = entry.get("image_id"), entry.get("category_id")
-        sound = type(annotation_id) is int and type(image_id) is int and type(category_id) is int
-        known = sound and annotation_id not in seen and image_id in images and category_id in categories
-        if not known or entry.get("iscrowd", 0) not in (0, 1) or not -MAX_ID <= annotation_id <= MAX_ID:
-            raise _reference_error(path, f"annotations[{index}]", entry, seen, images, categories)
-        seen.add(annotation_id)
+    """Check the ids of annotation `index`, one of up to a million: the words only for the one that fails.
+
+    Args:
+        seen: Ids of the annotations before it; this one's is added.
+    Raises: UserError as `read_document`.
+    """
+    annotation_id: Any = entry.get("id")
+    image_id, category_id = entry.get("image_id"), entry.get("category_id")
+    sound = type(annotation_id) is int and type(image_id) is int and type(category_id) is int
+    known = sound and annotation_id not in seen and image_id in images and category_id in categories
+    if not known or entry.get("iscrowd", 0) not in (0, 1) or not -MAX_ID <= annotation_id <= MAX_ID:
+        raise _reference_error(path, f"annotations[{index}]", entry, seen, images, categories)
+    seen.add(annotation_id)
 
 
 def _reference_error(

@@ -12,7 +12,7 @@ from data.point_formats.csv_clicks import read_csv
 from data.point_formats.forms import form_of
 from data.point_set import PointSet, build_point_set
 
-__all__ = ["PointSet", "read_points", "write_points"]
+__all__ = ["PointSet", "point_of", "read_points", "write_points"]
 
 
 def read_points(path: Path, images_dir: Path | None = None) -> PointSet:
@@ -34,11 +34,11 @@ def read_points(path: Path, images_dir: Path | None = None) -> PointSet:
         if entry.get("iscrowd"):
             dropped["crowd"] += 1
             continue
-        click = _click(path, index, entry)
-        if click is None:
+        point = point_of(path, index, entry, document.images[entry["image_id"]])
+        if point is None:
             dropped["without_point"] += 1
             continue
-        x, y, moved = _placed(path, index, click, document.images[entry["image_id"]])
+        x, y, moved = point
         dropped["points_moved_inside"] += moved
         rows.append((entry["image_id"], entry["id"], entry["category_id"], x, y))
     if not rows:
@@ -61,6 +61,16 @@ def write_points(path: Path, points: PointSet) -> None:
             for point_id, image_id, category_id, point in ids
         ),
     )
+
+
+def point_of(path: Path, index: int, entry: dict[str, Any], image: ImageRecord) -> tuple[float, float, bool] | None:
+    """The click of annotation `index` of a file: x, y in original pixels, and whether it was moved to the border.
+
+    Returns: None if the annotation has no click of any known form.
+    Raises: UserError if it cannot be understood or lies outside its image.
+    """
+    click = _click(path, index, entry)
+    return None if click is None else _placed(path, index, click, image)
 
 
 def _click(path: Path, index: int, entry: dict[str, Any]) -> Click | None:

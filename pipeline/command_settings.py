@@ -36,3 +36,12 @@ class DemoSettings(PlainSettings, frozen=True, extra="forbid"):
     pictures: int = Field(default=16, ge=0, description="Scenes of either set to draw.")
     select_iterations: int | None = Field(default=None, gt=0, description="Of each selector; else the preset demo's.")
     segment_iterations: int | None = Field(default=None, gt=0, description="Of each SOLOv2; else the preset demo's.")
+
+
+class ImportSettings(PlainSettings, frozen=True, extra="forbid"):
+    """Settings of `bags import`; a key that is None is found by what stands in the file."""
+
+    shard_images: int = Field(default=64, ge=1, le=100_000, description="Images per shard.")
+    masks_key: str | None = Field(default=None, description="Name of an annotation's list of masks.")
+    boxes_key: str | None = Field(default=None, description="Name of an annotation's list of boxes.")
+    scores_key: str | None = Field(default=None, description="Name of an annotation's list of scores.")

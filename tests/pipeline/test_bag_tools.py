@@ -2,13 +2,34 @@
 
 import json
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
 from one_line import check_message
-from toy_job import BAGS, snapshot
+from toy_job import BAGS, snapshot, write_toy
 
 from pipeline.cli import run
+
+
+@pytest.fixture(scope="module")
+def finished_bags(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with images, truth.json, points.json and bags."""
+    folder = tmp_path_factory.mktemp("bags")
+    write_toy(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert run(shlex.split(f"{BAGS} --out bags")) == 0
+    return folder
+
+
+@pytest.fixture
+def job(finished_bags: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it, which is the working directory."""
+    folder = tmp_path / "job"
+    shutil.copytree(finished_bags, folder)
+    monkeypatch.chdir(folder)
+    return folder
 
 
 def test_parts_of_a_store_made_apart_merge_into_the_undivided_one(job: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -35,3 +56,22 @@ def test_a_merge_without_all_parts_names_what_is_missing(job: Path, capfd: pytes
     assert run(shlex.split("bags merge part1 --out merged --quiet")) == 2
     check_message(capfd.readouterr().err, "bags merge * 1 of 2 * bags-00001.parquet * part=K/N")
     assert not (job / "merged").exists()
+
+
+def test_bags_go_to_the_authors_file_and_back(job: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(shlex.split("bags export bags --out sam.json --quiet")) == 0
+    assert run(shlex.split("bags import sam.json --out back --set shard_images=2 --quiet --json")) == 0
+    result = json.loads(capfd.readouterr().out)
+    assert (result["points"], result["dropped"]["boxes_that_differ"]) == (8, 0)
+    assert result["layout"] == {"masks": "sam_masks", "boxes": "sam_boxes", "scores": "sam_scores"}
+    assert run(shlex.split("bags verify back --quiet")) == 0
+    assert run(shlex.split("select --bags back --images images --out new --method sam-top1 --quiet")) == 0
+    before = json.loads((job / "new/pseudo_labels.json").read_text())["annotations"]
+    assert run(shlex.split("select --bags bags --images images --out new2 --method sam-top1 --quiet")) == 0
+    assert json.loads((job / "new2/pseudo_labels.json").read_text())["annotations"] == before
+
+
+def test_a_file_without_masks_is_not_imported(job: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(shlex.split("bags import points.json --out back --quiet")) == 2
+    check_message(capfd.readouterr().err, "points.json * annotations[0] * without a list of masks * masks_key")
+    assert not (job / "back").exists()
