@@ -57,7 +57,7 @@ def no_detectron2(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("no_detectron2")
 def test_detectron2_where_it_is_missing_is_refused_with_the_way_to_install_it():
-    with pytest.raises(UserError, match="--no-build-isolation 'git.*github.com/facebookresearch/detectron2@02b5c4e"):
+    with pytest.raises(UserError, match=r"--no-build-isolation 'git.*github.com/facebookresearch/detectron2@02b5c4e"):
         choose_engine("detectron2")
 
 
