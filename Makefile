@@ -11,13 +11,16 @@ OUT ?= runs/demo
 # Waiting OpenMP threads sleep instead of spinning: on a shared machine that is several times faster.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test test-slow lint tiny-sam clean
+# What Detectron2 imports, for its tests on a source folder.
+DETECTRON2_NEEDS := fvcore iopath omegaconf hydra-core yacs cloudpickle tabulate termcolor matplotlib
+
+.PHONY: demo test test-slow test-detectron2 lint tiny-sam clean
 
 demo: $(RUNTIME)
 	$(BIN)/sapnet-pipe demo --out $(OUT) $(ARGS)
 
 # One thread each: the tests are many small runs, and so they give the same bits on every machine.
-test test-slow: export OMP_NUM_THREADS = 1
+test test-slow test-detectron2: export OMP_NUM_THREADS = 1
 
 test: lint
 	$(BIN)/python -m pytest -m "not slow" tests/data tests/pipeline tests/test_structure.py $(ARGS)
@@ -25,6 +28,11 @@ test: lint
 
 test-slow: $(DEV)
 	$(BIN)/python -m pytest -m slow $(ARGS)
+
+# make test-detectron2 DETECTRON2=/path/to/detectron2   where the folder holds its setup.py; nothing of it is built
+test-detectron2: $(DEV)
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt $(DETECTRON2_NEEDS)
+	PYTHONPATH="$(DETECTRON2)" $(BIN)/python -m pytest -rs tests/stages/segment/detectron2 $(ARGS)
 
 lint: $(DEV)
 	$(BIN)/ruff check .
