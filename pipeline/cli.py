@@ -214,6 +214,35 @@ def demo(
     _finish(report, as_json, quiet)
 
 
+@app.command()
+def doctor(
+    images: Annotated[Path | None, typer.Option(help="Folder of the photographs.")] = None,
+    points: Annotated[Path | None, typer.Option(help="Points in any form, to be checked.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="COCO instances or pseudo labels, to be checked.")] = None,
+    sam: Annotated[str | None, typer.Option(help="tiny, vit_b, vit_l or vit_h.", show_default="vit_h")] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="SAM weights; else the official ones.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="multimask (3) or refined (up to 6).", show_default="refined")
+    ] = None,
+    config: options.Config = None,
+    assign: options.Assign = None,
+    device: options.Device = None,
+    seed: options.Seed = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Is this machine fit, are these files sound, how long will stage one take? Exits with 2 if not."""
+    from pipeline.doctor.page import report_of
+    from pipeline.doctor.run import examine
+
+    flags = {"sam": sam, "checkpoint": checkpoint, "recipe": recipe, "device": device, "seed": seed}
+    found = examine(
+        points=points, images=images, labels=labels, file=config, assign=assign or (), flags=flags, quiet=quiet
+    )
+    _finish(report_of(found), as_json, quiet)
+    raise typer.Exit(2 if found.must else 0)
+
+
 def _finish(report: Report, as_json: bool, quiet: bool) -> None:
     show(report, as_json=as_json, quiet=quiet)
 

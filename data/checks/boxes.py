@@ -19,6 +19,8 @@ _CORNERS = "boxes look like [x1, y1, x2, y2], not [x, y, width, height]"
 _CENTRES = "boxes look like [centre x, centre y, width, height], not [x, y, width, height]"
 _FRACTIONS = "boxes look like fractions of the image, not pixels"
 _OUTSIDE = "boxes reach outside their image"
+_NAMES = {_CORNERS: "boxes-as-corners", _CENTRES: "boxes-as-centres", _FRACTIONS: "boxes-as-fractions"}
+MISREAD = frozenset(_NAMES.values())
 _ADVICE = f"{_XYWH}: nothing here trains on them, but other programs read them"
 _CLICKS = f"{_XYWH}: the click is taken from the middle of the box"
 _SLACK = 1.5
@@ -55,8 +57,7 @@ def check_boxes(
     if not len(rows) or (clicks and problem == _OUTSIDE):
         return
     first = sized[rows[0]]
-    names = {_CORNERS: "boxes-as-corners", _CENTRES: "boxes-as-centres", _FRACTIONS: "boxes-as-fractions"}
-    kind = Kind(names.get(problem, "boxes-off-image"), problem, _CLICKS if clicks else _ADVICE, clicks)
+    kind = Kind(_NAMES.get(problem, "boxes-off-image"), problem, _CLICKS if clicks else _ADVICE, clicks)
     example = f"annotations[{first.index}].{field} = {shown(first.entry[field])}, {first.image}"
     findings.add(kind, path, example, count=len(rows), of=len(sized))
 
@@ -89,7 +90,7 @@ def _convention(
     with_mask = np.array([a.index in mask_boxes for a in annotations])
     if with_mask.any():
         truth = np.array([mask_boxes[a.index] for a in annotations if a.index in mask_boxes], np.float64)
-        fits = {name: _iou(reading(boxes[with_mask]), truth).mean() for name, reading in _READINGS.items()}
+        fits = {name: float(np.median(_iou(reading(boxes[with_mask]), truth))) for name, reading in _READINGS.items()}
         best = max(fits, key=lambda name: fits[name])
         if best and fits[best] > 0.8 > fits[""]:
             return best, everyone

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from data.checks.boxes import MISREAD
 from data.checks.findings import Findings, Kind, shown
 from data.checks.raw_document import RawAnnotation, RawDocument
 from data.coco_document import is_number
@@ -39,7 +40,7 @@ TWICE = Kind(
 NOT_IN_BOX = Kind(
     "points-beside-their-box", "points lie outside their own annotation's box", "Check points and boxes", must=False
 )
-NONE = Kind("no-points", "files have no point in them", "Add point: [x, y], or make points with `sapnet-pipe points`")
+NONE = Kind("no-points", "has no point in it", "Add point: [x, y], or make points with `sapnet-pipe points`")
 UNPOINTED = Kind("annotations-without-point", "annotations have no point and are left out", "Add them", must=False)
 _CROWDS = Kind("crowds", "annotations are crowds and are left out", "Nothing, if that is meant", must=False)
 _EMPTY_CATEGORY = Kind(
@@ -80,9 +81,10 @@ class ClickSummary:
 
 
 def check_document_clicks(document: RawDocument, findings: Findings) -> ClickSummary:
-    """All checks of the clicks of a JSON file."""
+    """All checks of the clicks of a JSON file, after those of its boxes (`check_boxes`)."""
     path, of = document.source, len(document.annotations)
     clicks: list[PlacedClick] = []
+    misread = any(finding.kind.name in MISREAD for finding in findings.must())
     forms: Counter[str] = Counter()
     pointed: Counter[object] = Counter()
     categories: set[object] = set()
@@ -99,7 +101,8 @@ def check_document_clicks(document: RawDocument, findings: Findings) -> ClickSum
         if annotation.image is not None:
             pointed[annotation.image.key] += 1
         placed = _placed(annotation, click)
-        if placed is not None:
+        # A click from a box of another convention is wrong, and why is known.
+        if placed is not None and not (misread and click.x_field.startswith("bbox")):
             clicks.append(placed)
     check_places(path, clicks, findings)
     if not forms and not findings.has(MALFORMED.name):

@@ -15,11 +15,11 @@ from data.errors import UserError
 from data.files import disk_errors
 from data.point_formats.csv_clicks import COLUMNS, SEPARATORS
 
-_HEADER = Kind("csv-header", "CSV files do not name their columns", f"Start the file with {','.join(COLUMNS)}")
+_HEADER = Kind("csv-header", "does not name its columns", f"Start the file with {','.join(COLUMNS)}")
 _CELLS = Kind("csv-cells", "lines have more or fewer columns than the first", "Quote names that hold a separator")
 _CATEGORY = Kind("csv-category", "lines name no category", "Name the object's category in every line")
 _NAME = Kind("file-names", "lines have no usable file_name", "Give the name relative to the image folder")
-_EMPTY = Kind("no-points", "files have no point in them", "Add a line for every object")
+_EMPTY = Kind("no-points", "has no point in it", "Add a line for every object")
 
 
 def check_csv_clicks(path: Path, photos: PhotoSizes | None, findings: Findings) -> ClickSummary:

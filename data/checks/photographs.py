@@ -112,13 +112,15 @@ def check_pixels(photos: PhotoSizes, at_most: int, quiet: bool) -> int:
     return len(chosen)
 
 
+def photographs_in(folder: Path) -> list[Path]:
+    """Files of the folder and those below it that are photographs by their name, relative to it, in order."""
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES and not path.is_dir())
+    return sorted(path.relative_to(folder) for path in found)
+
+
 def check_unnamed(path: Path, folder: Path, named: Sequence[str], findings: Findings) -> None:
     """Photographs that lie in the folder but are not in the file."""
     known = {Path(name) for name in named}
-    others = sorted(
-        found.relative_to(folder)
-        for found in folder.rglob("*")
-        if found.suffix.lower() in _SUFFIXES and found.relative_to(folder) not in known
-    )
+    others = [found for found in photographs_in(folder) if found not in known]
     if others:
         findings.add(_UNNAMED, path, str(others[0]), count=len(others))

@@ -11,14 +11,14 @@ from data.checks.clicks import check_document_clicks
 from data.checks.clicks_csv import check_csv_clicks
 from data.checks.findings import Findings, Kind
 from data.checks.masks import check_boxes_of_masks, check_masks
-from data.checks.photographs import PhotoSizes, check_pixels, check_sizes, check_unnamed
+from data.checks.photographs import PhotoSizes, check_pixels, check_sizes, check_unnamed, photographs_in
 from data.checks.raw_document import RawDocument, read_raw
 from data.errors import UserError
 from data.points import read_points
 from data.pseudo_labels import read_pseudo_labels
 
-_REFUSED = Kind("refused", "files are refused by the commands that read them", "Mend what the example says")
-_NO_FOLDER = Kind("no-image-folder", "image folders are not there", "Give the folder of the photographs")
+_REFUSED = Kind("refused", "is refused by the commands that read it", "Mend what the example says")
+_NO_FOLDER = Kind("no-image-folder", "is no folder", "Give the folder of the photographs")
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,11 @@ def check_points(path: Path, images: Path | None, findings: Findings, *, decode:
         document = read_raw(path, findings)
         if document is None:
             return CheckedFile(path, 0, 0, 0, {}, (), 0, 0)
+        _check_point_boxes(document, findings)
         summary = check_document_clicks(document, findings)
         if photos is not None:
             pointed = [image for image in document.images.values() if image.key in summary.points_of_image]
             check_sizes(path, pointed, photos, findings, quiet)
-        _check_point_boxes(document, findings)
         sizes, names = _sizes_of(document), _names_of(document)
         count, categories = len(document.images), len(document.categories)
     looked_at, decoded = _photographs(path, photos, names, findings, decode, quiet)
@@ -95,11 +95,21 @@ def check_labels(path: Path, images: Path | None, findings: Findings, *, decode:
     return CheckedFile(path, len(document.images), len(document.categories), len(boxes), {}, (), looked_at, decoded)
 
 
+def check_folder(images: Path, findings: Findings, *, decode: int, quiet: bool) -> CheckedFile:
+    """Check the photographs of a folder without a file that names them."""
+    photos = _photos(images, images, findings)
+    if photos is not None:
+        for path in photographs_in(images):
+            photos.size(str(path))
+    looked_at, decoded = (photos.looked_up, check_pixels(photos, decode, quiet)) if photos is not None else (0, 0)
+    return CheckedFile(images, looked_at, 0, 0, {}, (), looked_at, decoded)
+
+
 def _photos(path: Path, images: Path | None, findings: Findings) -> PhotoSizes | None:
     if images is None:
         return None
     if not images.is_dir():
-        findings.add(_NO_FOLDER, images, f"{images} is {'a file' if images.exists() else 'not there'}")
+        findings.add(_NO_FOLDER, images, "it is a file" if images.exists() else "it is not there")
         return None
     return PhotoSizes(images, path, findings)
 

@@ -10,7 +10,7 @@ from data.coco_document import MAX_ID, MAX_SIDE, check_file_name
 from data.errors import UserError
 from data.files import read_json
 
-UNREADABLE = Kind("unreadable-file", "files cannot be read", "Give a COCO JSON file (or CSV of clicks)")
+UNREADABLE = Kind("unreadable-file", "cannot be read", "Give a COCO JSON file (or CSV of clicks)")
 _NO_LIST = Kind("missing-list", "lists of a COCO file are missing or empty", "Add images, categories and annotations")
 _NO_OBJECT = Kind("entries-not-objects", "entries are no JSON objects", "Give an object with an 'id'")
 _IMAGE_ID = Kind("image-ids", "images have no whole number as id", "Number the images, in annotations[].image_id too")

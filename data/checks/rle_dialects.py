@@ -21,7 +21,11 @@ def _kind(name: str, problem: str, mend: str) -> Kind:
 
 
 _ENCODE = "Decode them to arrays and encode these with pycocotools.mask.encode, counts as text"
-TEXT = _kind("bytes-as-text", "have counts of the form b'...', the text of a Python bytes object", "Write .decode()")
+TEXT = _kind(
+    "bytes-as-text",
+    "have counts of the form b'...', the text of a Python bytes object",
+    "Write counts.decode(), not str(counts)",
+)
 BASE64 = _kind("base64", "have counts in base64, as Open Images has", "Decode base64 (and zlib): that is COCO's counts")
 NUMBERS = _kind("start-length", "are pairs of start and length, as Kaggle has", _ENCODE)
 BYTES = _kind(
@@ -73,8 +77,8 @@ def dialect_of(segmentation: Any, height: int, width: int) -> Kind | None:
 def order_of_runs(runs: list[int], height: int, width: int, box_xywh: list[float] | None) -> Kind | None:
     """Whether runs that fill the image were counted row by row, or begin with the object; None if neither shows.
 
-    The annotation's own box tells. Without it, the outline does: runs in the wrong order make a mask of stripes
-    (unless the image is as high as wide, where they only exchange x and y).
+    The annotation's own box tells. Without one that fits, the outline does: runs in the wrong order make a mask of
+    stripes (unless the image is as high as wide, where they only exchange x and y).
     """
     flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
     by_column, by_row = flat.reshape(width, height).T, flat.reshape(height, width)
@@ -82,7 +86,8 @@ def order_of_runs(runs: list[int], height: int, width: int, box_xywh: list[float
         readings = {None: by_column, INVERTED: ~by_column, ROW_MAJOR: by_row}
         misses = {kind: _box_distance(mask, box_xywh) for kind, mask in readings.items()}
         best = min(misses, key=lambda kind: misses[kind])
-        return best if misses[best] < 3 < misses[None] / 2 else None
+        if misses[best] < 3:
+            return best if misses[None] > 6 else None
     return ROW_MAJOR if 3 * _edges(by_row) < _edges(by_column) else None
 
 

@@ -1,0 +1,118 @@
+"""The examination as a page of text, most urgent last, where the eye is."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from data.checks.findings import Finding
+from pipeline.doctor.estimate import Estimate, spoken_time
+from pipeline.doctor.machine import gigabytes
+from pipeline.doctor.packages import OPTIONAL, Package
+from pipeline.doctor.probe import Probe
+from pipeline.doctor.run import Examination
+from pipeline.report import Report
+
+if TYPE_CHECKING:
+    from data.checks.preflight import CheckedFile
+
+_WITHOUT = {
+    "detectron2": "not installed; train-seg takes the builtin engine",
+    "ray": "not installed; stage one runs on one machine",
+}
+
+
+def report_of(found: Examination) -> Report:
+    """The page, and everything as JSON."""
+    return Report(page_of(found), found.to_dict(), shown={})
+
+
+def page_of(found: Examination) -> str:
+    """Everything that was found, for people."""
+    parts = [
+        [f"sapnet-pipe {found.version}, Python {found.machine.python}, {found.machine.system}"],
+        ["", "Packages", *(_package(package, found.probes[package.module]) for package in found.packages)],
+        ["", "Machine", *_machine(found)],
+        *([] if not found.files else [["", "Files", *_files(found)]]),
+        *([] if found.estimate is None else [["", "Stage one, roughly", *_estimate(found.estimate)]]),
+        *([] if not found.may else [["", "Worth knowing", *_findings(found.may, "- ")]]),
+        ["", *_ending(found.must)],
+    ]
+    return "\n".join(line for part in parts for line in part)
+
+
+def _row(name: str, text: str) -> str:
+    return f"  {name:<18} {text}"
+
+
+def _package(package: Package, probe: Probe) -> str:
+    if not package.installed:
+        return _row(package.module, _WITHOUT.get(package.module, "MISSING"))
+    if package.error is not None:
+        return _row(package.module, f"{package.version:<12} DOES NOT WORK: {package.error[:80]}")
+    more = ""
+    if package.module == "detectron2" and not probe.details.get("compiled", True):
+        more = "without its C extension, which is not needed here"
+    return _row(package.module, f"{package.version:<12} {more}" if package.module in OPTIONAL else package.version)
+
+
+def _machine(found: Examination) -> Iterator[str]:
+    machine = found.machine
+    memory = gigabytes(machine.memory)
+    free = "" if machine.memory_free is None else f", {gigabytes(machine.memory_free)} of it free"
+    yield _row("cpu", f"{machine.cores} cores, {memory} of memory{free}")
+    for index, gpu in enumerate(machine.cuda):
+        yield _row(f"cuda:{index}", f"{gpu['name']}, {gigabytes(gpu['total'])}, {gigabytes(gpu['free'])} of it free")
+    if machine.mps:
+        yield _row("mps", "Apple GPU")
+    if not machine.cuda and not machine.mps:
+        why = "this torch is built without CUDA" if machine.torch_cuda is None else "torch sees none"
+        yield _row("GPU", f"none ({why})")
+    yield _row("disk here", f"{gigabytes(found.disk_free)} free")
+    yield _row(f"SAM {found.weights.model}", f"{found.weights.path}: {found.weights.state}")
+
+
+def _files(found: Examination) -> Iterator[str]:
+    for name, checked in found.files.items():
+        yield _row(name, f"{checked.path}: {_held(name, checked)}")
+        if checked.photographs:
+            yield _row("", f"{checked.photographs} photographs looked for, {checked.decoded} of them decoded")
+
+
+def _held(name: str, checked: "CheckedFile") -> str:
+    if name == "images":
+        return "a folder"
+    several = len(checked.forms) > 1
+    forms = ", ".join(f"{number} as {form}" if several else form for form, number in checked.forms.items())
+    objects = f"{checked.objects} {'points' if name == 'points' else 'masks'}" + (f" ({forms})" if forms else "")
+    return f"{checked.images} images, {checked.categories} categories, {objects}"
+
+
+def _estimate(estimate: Estimate) -> Iterator[str]:
+    yield _row("work", f"{estimate.points} points of {estimate.images} images, {estimate.recipe}, SAM {estimate.sam}")
+    yield _row("time", f"{spoken_time(estimate.seconds)} on this {estimate.device}")
+    yield _row("disk", f"{gigabytes(estimate.bytes)} for the bags")
+    yield _row("reckoned from", f"{estimate.gflops / 1000:.3g} TFLOP/s, timed now; right within a factor of two")
+
+
+def _findings(findings: Sequence[Finding], mark: str | None) -> Iterator[str]:
+    for number, finding in enumerate(findings, 1):
+        lead = f"{number}. " if mark is None else mark
+        share = _share(finding)
+        yield f"  {lead}{finding.file}: {share}{finding.kind.problem}"
+        yield f"       e.g. {finding.example}"
+        if finding.kind.must:
+            yield f"       {finding.kind.mend}."
+
+
+def _share(finding: Finding) -> str:
+    """How many of how many; nothing where it is about the file as such."""
+    if finding.of is None:
+        return "" if finding.count == 1 else f"{finding.count} "
+    return f"{finding.count} of {finding.of} " if finding.of >= finding.count else f"{finding.count} "
+
+
+def _ending(must: Sequence[Finding]) -> Iterator[str]:
+    if not must:
+        yield "Nothing has to be mended."
+        return
+    yield f"To mend, the first thing first ({len(must)})"
+    yield from _findings(must, None)

@@ -1,0 +1,138 @@
+"""The examination: machine, packages, weights, files; then the estimate, and what has to be mended first."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from data.checks.findings import Finding, Findings, Kind
+from pipeline.doctor.estimate import Estimate, estimate_bags
+from pipeline.doctor.machine import Machine, free_disk, gigabytes, look_at_machine
+from pipeline.doctor.packages import OPTIONAL, REQUIRED, Package, check_packages, our_version, table_of
+from pipeline.doctor.probe import Probe, probe_packages
+from pipeline.doctor.sam_weights import SamWeights, check_sam_weights
+from pipeline.doctor.settings import DoctorSettings
+from pipeline.settings import resolve_settings
+
+if TYPE_CHECKING:
+    from data.checks.preflight import CheckedFile
+
+_FOR_FILES = ("numpy", "cv2", "PIL", "pycocotools")  # what reading files takes
+_NOT_CHECKED = Kind("files-not-checked", "files could not be checked", "Mend those first")
+_NO_DEVICE = Kind("no-such-device", "is not there or does not work", "Use --device auto or cpu")
+_NO_ROOM = Kind("disk-too-small", "has no room for the bags", "Choose another --out for generate-bags")
+
+
+@dataclass(frozen=True)
+class Examination:
+    """All that was found.
+
+    Attributes:
+        disk_free: Bytes free in the working directory.
+        files: What was checked, by option.
+        estimate: Of stage one; None without points.
+    """
+
+    version: str
+    packages: list[Package]
+    probes: Mapping[str, Probe]
+    machine: Machine
+    weights: SamWeights
+    disk_free: int | None
+    files: Mapping[str, "CheckedFile"]
+    estimate: Estimate | None
+    must: list[Finding]
+    may: list[Finding]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able form."""
+        weights = asdict(self.weights) | {"path": str(self.weights.path)}
+        return {
+            "ok": not self.must,
+            "version": self.version,
+            "packages": {package.module: asdict(package) for package in self.packages},
+            "machine": asdict(self.machine) | {"device": self.machine.device},
+            "sam": weights,
+            "disk_free": self.disk_free,
+            "files": {name: _file_dict(checked) for name, checked in self.files.items()},
+            "estimate": self.estimate.to_dict() if self.estimate else None,
+            "mend": [finding.to_dict() for finding in self.must],
+            "notes": [finding.to_dict() for finding in self.may],
+        }
+
+
+def examine(
+    *,
+    points: Path | None = None,
+    images: Path | None = None,
+    labels: Path | None = None,
+    file: Path | None = None,
+    assign: Sequence[str] = (),
+    flags: Mapping[str, Any] | None = None,
+    quiet: bool = False,
+) -> Examination:
+    """Look at everything; nothing but a wrong setting ends it early, and nothing is written.
+
+    Packages are imported in another process, so that a broken one is a finding.
+    """
+    settings = resolve_settings(DoctorSettings, file=file, assignments=assign, flags=flags)
+    findings = Findings()
+    probes = probe_packages([*REQUIRED, *OPTIONAL], speed=settings.device)
+    packages = table_of(probes)
+    check_packages(packages, findings)
+    torch = probes["torch"].details
+    if "speed_error" in torch:
+        findings.add(_NO_DEVICE, "--device", f"{settings.device}: {torch['speed_error'].partition('. ')[0][:200]}")
+    weights = check_sam_weights(settings.sam, settings.checkpoint, findings)
+    files = _check_files(points, images, labels, probes, settings.decode, quiet, findings)
+    estimate = _estimate(files.get("points"), torch, settings)
+    disk = free_disk(Path.cwd())
+    if estimate is not None and disk is not None and disk < 1.2 * estimate.bytes:
+        findings.add(_NO_ROOM, Path.cwd(), f"about {gigabytes(estimate.bytes)} are needed, {gigabytes(disk)} are free")
+    return Examination(
+        our_version(), packages, probes, look_at_machine(torch), weights, disk, files, estimate,
+        findings.must(), findings.may(),
+    )  # fmt: skip
+
+
+def _check_files(
+    points: Path | None,
+    images: Path | None,
+    labels: Path | None,
+    probes: Mapping[str, Probe],
+    decode: int,
+    quiet: bool,
+    findings: Findings,
+) -> dict[str, "CheckedFile"]:
+    broken = [name for name in _FOR_FILES if probes[name].error is not None]
+    given = {"points": points, "labels": labels}
+    if broken and (points or labels or images):
+        findings.add(_NOT_CHECKED, "packages", f"{points or labels or images}: reading it needs {', '.join(broken)}")
+        return {}
+    if not (points or labels or images):
+        return {}
+    from data.checks.preflight import check_folder, check_labels, check_points  # OpenCV and pycocotools, known to work
+
+    checks: dict[str, Callable[..., CheckedFile]] = {"points": check_points, "labels": check_labels}
+    files = {
+        name: check(given[name], images, findings, decode=decode, quiet=quiet)
+        for name, check in checks.items()
+        if given[name] is not None
+    }
+    if not files and images is not None:
+        files["images"] = check_folder(images, findings, decode=decode, quiet=quiet)
+    return files
+
+
+def _estimate(points: "CheckedFile | None", torch: Mapping[str, Any], settings: DoctorSettings) -> Estimate | None:
+    if points is None or not points.work or "gflops" not in torch:
+        return None
+    return estimate_bags(
+        points.work, sam=settings.sam, recipe=settings.recipe, device=torch["device"], gflops=torch["gflops"]
+    )
+
+
+def _file_dict(checked: "CheckedFile") -> dict[str, Any]:
+    held = asdict(checked) | {"path": str(checked.path)}
+    del held["work"]
+    return held
