@@ -70,10 +70,10 @@ def build_resnet_fpn(
         refuse_untrainable(norm, freeze_stages)
     trunk = ResNetTrunk(name, norm, width, stride_in_1x1)
     if weights == "imagenet":
-        _load_trunk(trunk, _imagenet_state(name, width), f"imagenet weights of {name}")
+        load_trunk(trunk, _imagenet_state(name, width), f"imagenet weights of {name}")
     elif weights not in (None, "none"):
         content = load_tensors(Path(weights))
-        _load_trunk(trunk, _trunk_state(content.get("model", content.get("state_dict", content))), weights)
+        load_trunk(trunk, content.get("model", content.get("state_dict", content)), weights)
     trunk.freeze(freeze_stages)
     return ResNetFpn(trunk, fpn_channels, fpn_norm)
 
@@ -108,9 +108,12 @@ def _trunk_state(state: dict[str, Any]) -> dict[str, Any]:
     return own or state
 
 
-def _load_trunk(trunk: ResNetTrunk, state: dict[str, Any], source: str) -> None:
-    """Load torchvision's keys (without the classifier); every key of the trunk must be there and fit."""
-    own = trunk.state_dict()
+def load_trunk(trunk: ResNetTrunk, state: dict[str, Any], source: str) -> None:
+    """Load torchvision's keys (without the classifier), also out of a whole network of ours.
+
+    Raises: UserError, blaming `source`, unless every key of the trunk is there and fits.
+    """
+    state, own = _trunk_state(state), trunk.state_dict()
     for key, tensor in own.items():
         found = state.get(key)
         if key.endswith("num_batches_tracked") and found is None:

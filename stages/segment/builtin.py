@@ -5,10 +5,12 @@ from collections.abc import Callable
 from torch import nn
 from torchvision.models.resnet import Bottleneck
 
-from stages.backbone_config import build_backbone
+from stages.backbone import ResNetFpn, load_trunk
+from stages.backbone_config import build_backbone, settle
 from stages.segment.config import HeadConfig, SegmentBackboneConfig
 from stages.segment.instance_head import InstanceHead
 from stages.segment.mask_head import MaskHead
+from stages.segment.pickled_weights import is_pickled, read_pickled_backbone
 from stages.segment.solov2 import SOLOv2
 
 
@@ -23,12 +25,31 @@ def build_solov2(
     Returns: the network, and the backbone's settings with every ``auto`` replaced.
     Raises: UserError as `build_backbone`.
     """
-    trunk, settled = build_backbone(backbone, warn=warn, load=load)
-    if backbone.stride_in_1x1:
+    trunk, settled = _backbone(backbone, warn, load)
+    if settled.stride_in_1x1:
         _move_strides(trunk)
     ins_head, mask_head = build_heads(head, backbone.fpn_channels, num_classes)
     model = SOLOv2(trunk, ins_head, mask_head, instance_features=head.features, instance_strides=head.strides)
-    return model, SegmentBackboneConfig.model_validate(settled.model_dump())
+    return model, settled
+
+
+def _backbone(
+    config: SegmentBackboneConfig, warn: Callable[[str], None], load: bool
+) -> tuple[ResNetFpn, SegmentBackboneConfig]:
+    """The backbone and its settled settings; Detectron2's own weight files are loaded here."""
+    if not is_pickled(config.weights):
+        trunk, settled = build_backbone(config, warn=warn, load=load)
+        return trunk, SegmentBackboneConfig.model_validate(settled.model_dump())
+    settled = settle(config, has_weights=True)
+    trunk, _ = build_backbone(settled, warn=warn, load=False)
+    if not load:
+        return trunk, SegmentBackboneConfig.model_validate(settled.model_dump())
+    weights = read_pickled_backbone(config.weights, config.name)
+    load_trunk(trunk.trunk, weights.state, config.weights)
+    changes = {"stride_in_1x1": weights.stride_in_1x1}
+    if weights.stride_in_1x1 != config.stride_in_1x1:
+        warn(f"{config.weights}: takes backbone.stride_in_1x1 = {weights.stride_in_1x1}, as these weights want it.")
+    return trunk, SegmentBackboneConfig.model_validate({**settled.model_dump(), **changes})
 
 
 def build_heads(head: HeadConfig, in_channels: int, num_classes: int) -> tuple[InstanceHead, MaskHead]:

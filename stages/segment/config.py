@@ -16,6 +16,12 @@ EngineName = Literal["auto", "detectron2", "builtin"]
 class SegmentBackboneConfig(BackboneConfig, frozen=True, extra="forbid"):
     """ResNet + FPN, with the pyramid that SOLOv2's published checkpoints have."""
 
+    weights: str = Field(
+        default="auto",
+        min_length=1,
+        description="imagenet (torchvision's, downloaded once), msra (Detectron2's, downloaded once), a file with "
+        "torchvision's key names or Detectron2's .pkl, none (random), or auto: imagenet if it can be had, else none.",
+    )
     fpn_norm: Literal["none", "gn"] = Field(default="none", description="Normalisation of the pyramid.")
     stride_in_1x1: bool = Field(
         default=False, description="A bottleneck's stride is on its first convolution (MSRA weights, AdelaiDet's R-50)."

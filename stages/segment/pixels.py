@@ -40,8 +40,10 @@ def refold_stem(stem: Tensor, source: Pixels, target: Pixels) -> Tensor:
 
     Args:
         stem: (C, 3, k, k).
-    Raises: ValueError if the means differ, which a convolution without bias cannot make up for.
+    Raises: ValueError if it is no such weight, and if the means differ, which a convolution without bias cannot mend.
     """
+    if not isinstance(stem, Tensor) or stem.ndim != 4 or stem.shape[1] != 3:
+        raise ValueError("the first convolution is not one of three channels")
     if source == target:
         return stem
     if not torch.allclose(_rgb(source.mean, source), _rgb(target.mean, target), atol=0.01):
