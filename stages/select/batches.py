@@ -120,6 +120,7 @@ def build_batch(
         point_xy=torch.from_numpy(np.concatenate(points)),
         boxes=torch.from_numpy(np.concatenate(placed)),
         valid=torch.from_numpy(valid),
+        filled=torch.from_numpy(np.flatnonzero(valid)),
         neighbours_xy=neighbours_xy,
         neighbours_valid=neighbours_valid,
         rows=torch.from_numpy(np.concatenate(rows)),

@@ -5,41 +5,47 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def psm_loss(scores: Tensor, class_index: Tensor, valid: Tensor, weights: Tensor | None = None) -> Tensor:
+def psm_loss(
+    scores: Tensor, class_index: Tensor, valid: Tensor, weights: Tensor | None = None, num_bags: float | None = None
+) -> Tensor:
     """Binary cross-entropy of the bag scores to the one-hot class, averaged over bags.
 
     Args:
         scores: (N, M, C) from `psm_scores`, C with the background.
         class_index: (N,) int64. valid: (N, M) bool. weights: (N,) or None for 1.
-    Returns: scalar; 0 for no bags.
+        num_bags: What the sum is divided by; None for the bags here that have a valid mask.
+    Returns: scalar, float32; 0 for no bags.
     """
-    bag = scores.sum(dim=1).clamp(0, 1)
-    target = F.one_hot(class_index, scores.shape[2]).to(bag.dtype)
-    per_bag = F.binary_cross_entropy(bag, target, reduction="none").sum(dim=1)
-    return _weighted(per_bag, weights).sum() / _bags(valid)
+    with torch.autocast(scores.device.type, enabled=False):  # which refuses this cross-entropy on CUDA
+        bag = scores.float().sum(dim=1).clamp(0, 1)
+        target = _one_hot(class_index, bag)
+        per_bag = F.binary_cross_entropy(bag, target, reduction="none").sum(dim=1)
+        return _weighted(per_bag, weights).sum() / _bags(valid, num_bags)
 
 
-def prm_loss(scores: Tensor, class_index: Tensor, valid: Tensor, weights: Tensor | None = None) -> Tensor:
+def prm_loss(
+    scores: Tensor, class_index: Tensor, valid: Tensor, weights: Tensor | None = None, num_bags: float | None = None
+) -> Tensor:
     """Generalised focal loss of the bag scores to the one-hot class, averaged over bags.
 
     Args:
         scores: (N, M, C) from `prm_scores`. weights: (N,) the bags' PSM scores, detached. Else as `psm_loss`.
-    Returns: scalar; bags without a valid mask count nothing.
+    Returns: scalar, float32; bags without a valid mask count nothing.
     """
-    target = F.one_hot(class_index, scores.shape[2]).to(scores.dtype)
-    per_bag = generalised_focal(scores.sum(dim=1), target).sum(dim=1) * valid.any(dim=1)
-    return _weighted(per_bag, weights).sum() / _bags(valid)
+    bag = scores.float().sum(dim=1)
+    per_bag = generalised_focal(bag, _one_hot(class_index, bag)).sum(dim=1) * valid.any(dim=1)
+    return _weighted(per_bag, weights).sum() / _bags(valid, num_bags)
 
 
-def negative_loss(cls_logits: Tensor, keep: Tensor, num_bags: int) -> Tensor:
+def negative_loss(cls_logits: Tensor, keep: Tensor, num_bags: float) -> Tensor:
     """Generalised focal loss that pushes every class of the negatives to 0, divided by the number of bags.
 
     Args:
         cls_logits: (R, C) PRM class logits. keep: (R,) bool, False for candidates that overlap a positive.
-    Returns: scalar.
+    Returns: scalar, float32.
     """
-    score = cls_logits.sigmoid()
-    return (generalised_focal(score, torch.zeros_like(score)) * keep[:, None]).sum() / max(1, num_bags)
+    score = cls_logits.float().sigmoid()
+    return (generalised_focal(score, torch.zeros_like(score)) * keep[:, None]).sum() / (num_bags or 1)
 
 
 def generalised_focal(score: Tensor, target: Tensor) -> Tensor:
@@ -49,8 +55,13 @@ def generalised_focal(score: Tensor, target: Tensor) -> Tensor:
     return (score - target).square() * entropy
 
 
-def _bags(valid: Tensor) -> Tensor:
-    return valid.any(dim=1).sum().clamp(min=1)
+def _bags(valid: Tensor, num_bags: float | None) -> Tensor | float:
+    return num_bags if num_bags is not None else valid.any(dim=1).sum().clamp(min=1)
+
+
+def _one_hot(class_index: Tensor, scores: Tensor) -> Tensor:
+    """(N,) to (N, C) in the scores' type; unlike torch's `one_hot` it never looks at the values on the host."""
+    return (class_index[:, None] == torch.arange(scores.shape[1], device=scores.device)).to(scores.dtype)
 
 
 def _weighted(values: Tensor, weights: Tensor | None) -> Tensor:

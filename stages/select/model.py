@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from stages.backbone import ResNetFpn
-from stages.select.bms import mine_boxes
+from stages.select.bms import Mined, mine_boxes
 from stages.select.class_accuracy import ClassAccuracy
 from stages.select.config import SelectConfig
-from stages.select.negative_sampling import sample_negatives
+from stages.select.negative_sampling import propose_negatives
 from stages.select.pdg import distance_score, neighbour_distance
 from stages.select.positives import NUM_SCALED, scaled_boxes
 from stages.select.roi_features import RoiFeatures
@@ -29,6 +29,7 @@ class PrmOutput(NamedTuple):
         scores: (N, G, C). valid: (N, G) bool; the first M of the G are the bag.
         own: (N, G), the scores of the bag's class.
         box: (N, 4), its selection after mining: box_prm.
+        rule: (N,) int64, the mining rule that moved it.
         negative_logits: (R, C) class logits of the negatives; R is 0 outside training.
     """
 
@@ -36,6 +37,7 @@ class PrmOutput(NamedTuple):
     valid: Tensor
     own: Tensor
     box: Tensor
+    rule: Tensor
     negative_logits: Tensor
 
 
@@ -45,15 +47,18 @@ class SelectorOutput(NamedTuple):
     Attributes:
         scores: (N, M, C + 1) of PSM, the background last.
         own: (N, M), the scores of the bag's class.
+        s_dis: (N, M), PDG's factor in them, or None where it is switched off.
         selected: (N,) int64, the best mask of PSM.
-        box: (N, 4), its box after mining.
+        box: (N, 4), its box after mining. rule: (N,) int64, the mining rule that moved it.
         prm: PRM's part, or None where it is switched off.
     """
 
     scores: Tensor
     own: Tensor
+    s_dis: Tensor | None
     selected: Tensor
     box: Tensor
+    rule: Tensor
     prm: PrmOutput | None
 
 
@@ -99,7 +104,7 @@ class Selector(nn.Module):
             mirror: Average the scores with those of the mirrored images.
         """
         features = RoiFeatures(self.backbone, self.roi_head, batch.images, mirror=mirror)
-        bags = features.of_bags(batch.boxes, batch.valid, batch.image_index)  # views of (N, M, channels)
+        bags = features.of_bags(batch.boxes, batch.image_index, batch.filled)  # views of (N, M, channels)
         s_dis = self._guidance(batch)
         scores = features.mean([psm_scores(cls, ins, batch.valid, s_dis) for cls, ins in map(self.psm, bags)])
         own = of_class(scores, batch.class_index)
@@ -109,11 +114,10 @@ class Selector(nn.Module):
             mined = self._mine(selected_box, batch.boxes, own, batch.valid)
             if self.training:
                 self.accuracy.update(scores.sum(dim=1).argmax(dim=1), batch.class_index)
-        if self.prm is None:
-            return SelectorOutput(scores, own, selected, mined, None)
-        return SelectorOutput(
-            scores, own, selected, mined, self._refine(self.prm, features, bags, batch, selected_box, mined)
-        )
+        prm = None
+        if self.prm is not None:
+            prm = self._refine(self.prm, features, bags, batch, selected_box, mined.box)
+        return SelectorOutput(scores, own, s_dis, selected, mined.box, mined.rule, prm)
 
     def _refine(
         self,
@@ -127,18 +131,19 @@ class Selector(nn.Module):
         boxes, valid = self._positives(batch, mined)
         added = boxes.shape[1] - batch.boxes.shape[1]
         if added:
-            scaled = features.of_bags(boxes[:, -added:], valid[:, -added:], batch.image_index)
+            scaled = features.of_bags(boxes[:, -added:], batch.image_index)
             bags = [torch.cat(pair, dim=1) for pair in zip(bags, scaled, strict=True)]
         scores = features.mean([prm_scores(cls, ins, valid) for cls, ins in map(prm, bags)])
         own = of_class(scores, batch.class_index)
         with torch.no_grad():
             masks = batch.boxes.shape[1]
-            box = self._mine(_take(boxes, best_mask(own, valid)), batch.boxes, own[:, :masks], batch.valid)
+            refined = self._mine(_take(boxes, best_mask(own, valid)), batch.boxes, own[:, :masks], batch.valid)
         negatives = mined.new_zeros(0, prm.cls.out_features)
         if self.training and self.config.negatives.enabled:
-            sampled, image_index = sample_negatives(batch, boxes, valid, selected_box, self.config.negatives)
-            negatives = prm.cls(features.of_boxes(sampled, image_index)[0]).float()
-        return PrmOutput(scores, valid, own, box, negatives)
+            sampled, image_index, keep = propose_negatives(batch, boxes, valid, selected_box, self.config.negatives)
+            # The one place where the host waits for values: features of what was dropped would cost more.
+            negatives = prm.cls(features.of_boxes(sampled[keep], image_index[keep])[0]).float()
+        return PrmOutput(scores, valid, own, refined.box, refined.rule, negatives)
 
     def _guidance(self, batch: SelectBatch) -> Tensor | None:
         pdg = self.config.pdg
@@ -147,10 +152,10 @@ class Selector(nn.Module):
         neighbours = (batch.neighbours_xy, batch.neighbours_valid)
         return distance_score(batch.point_xy, batch.boxes, *neighbours, power=pdg.power, exponent=pdg.exponent)
 
-    def _mine(self, selected: Tensor, boxes: Tensor, scores: Tensor, valid: Tensor) -> Tensor:
+    def _mine(self, selected: Tensor, boxes: Tensor, scores: Tensor, valid: Tensor) -> Mined:
         bms = self.config.bms
         if not bms.enabled:
-            return selected
+            return Mined(selected, torch.zeros(len(selected), dtype=torch.long, device=selected.device))
         return mine_boxes(
             selected,
             boxes,

@@ -32,13 +32,20 @@ class RoiFeatures:
         views = [boxes, _mirrored(boxes, self._width)][: len(self._pyramids)]
         return [self._head(pyramid, view, image_index) for pyramid, view in zip(self._pyramids, views, strict=True)]
 
-    def of_bags(self, boxes: Tensor, valid: Tensor, image_index: Tensor) -> list[Tensor]:
-        """Per view (N, M, channels) for bags (N, M, 4); zeros on padding, which is never computed."""
-        images = image_index[:, None].expand_as(valid)[valid]
+    def of_bags(self, boxes: Tensor, image_index: Tensor, filled: Tensor | None = None) -> list[Tensor]:
+        """Per view (N, M, channels) for bags (N, M, 4); zeros on padding, which is never computed.
+
+        Args:
+            filled: (V,) int64, the places of N * M that are no padding; None if all are.
+        """
+        bags, masks = boxes.shape[:2]
+        images = image_index.repeat_interleave(masks)
+        if filled is None:
+            return [found.unflatten(0, (bags, masks)) for found in self.of_boxes(boxes.flatten(0, 1), images)]
         result = []
-        for embedding in self.of_boxes(boxes[valid], images):
-            padded = embedding.new_zeros(*valid.shape, embedding.shape[-1])
-            result.append(padded.index_put((valid,), embedding))
+        for embedding in self.of_boxes(boxes.flatten(0, 1)[filled], images[filled]):
+            padded = embedding.new_zeros(bags * masks, embedding.shape[-1])
+            result.append(padded.index_copy(0, filled, embedding).unflatten(0, (bags, masks)))
         return result
 
     @staticmethod

@@ -17,6 +17,7 @@ class SelectBatch(NamedTuple):
         point_xy: (N, 2) float32.
         boxes: (N, M, 4) float32.
         valid: (N, M) bool, False on padding.
+        filled: (V,) int64, where it is True, counted through N * M; made beside the images, so no device has to wait.
         neighbours_xy, neighbours_valid: (N, P, 2) float32, (N, P) bool, the other points of the class in the image.
         rows: (N,) int64, the bags' rows in the table.
     """
@@ -30,6 +31,7 @@ class SelectBatch(NamedTuple):
     point_xy: Tensor
     boxes: Tensor
     valid: Tensor
+    filled: Tensor
     neighbours_xy: Tensor
     neighbours_valid: Tensor
     rows: Tensor

@@ -20,7 +20,7 @@ def mine(proposals: list[list[float]], scores: list[float] | None = None, **opti
     boxes = torch.tensor([proposals])
     ranks = torch.tensor([scores or [1 - 0.1 * i for i in range(len(proposals))]])
     valid = torch.ones(1, len(proposals), dtype=torch.bool)
-    return mine_boxes(torch.tensor([SELECTED]), boxes, ranks, valid, **options)[0].tolist()  # type: ignore[arg-type]
+    return mine_boxes(torch.tensor([SELECTED]), boxes, ranks, valid, **options).box[0].tolist()  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -63,9 +63,9 @@ def test_a_tolerance_lets_a_proposal_miss_a_side_by_some_pixels() -> None:
 def test_padding_is_never_mined_and_no_bags_are_fine() -> None:
     boxes = torch.tensor([[SELECTED, TALL]])
     valid = torch.tensor([[True, False]])
-    assert mine_boxes(torch.tensor([SELECTED]), boxes, torch.ones(1, 2), valid)[0].tolist() == SELECTED
+    assert mine_boxes(torch.tensor([SELECTED]), boxes, torch.ones(1, 2), valid).box[0].tolist() == SELECTED
     empty = mine_boxes(torch.zeros(0, 4), torch.zeros(0, 6, 4), torch.zeros(0, 6), torch.zeros(0, 6).bool())
-    assert empty.shape == (0, 4)
+    assert empty.box.shape == (0, 4)
 
 
 def test_one_larger_proposal_is_merged_as_in_the_release() -> None:
@@ -77,7 +77,7 @@ def test_one_larger_proposal_is_merged_as_in_the_release() -> None:
         rows = (larger.sum(dim=1) == 1) & (selected[:, None] != boxes).any(dim=2).all(dim=1)
         rows &= ~torch.isclose(boxes, selected[:, None], rtol=1e-5, atol=1e-4).all(dim=2).any(dim=1)
         scores = torch.tensor([0.3, 0.2, 0.1]).expand(len(boxes), 3)
-        mined = mine_boxes(selected, boxes, scores, torch.ones_like(larger), tolerance=1.999)  # "under 2 px"
+        mined = mine_boxes(selected, boxes, scores, torch.ones_like(larger), tolerance=1.999).box  # "under 2 px"
         close(mined[rows], case["mined"][rows], 1e-6)
         compared += int(rows.sum())
     assert compared > 10

@@ -42,6 +42,7 @@ def batch(masks: int = 4) -> SelectBatch:
         point_xy=points,
         boxes=boxes,
         valid=torch.ones(3, masks, dtype=torch.bool),
+        filled=torch.arange(3 * masks),
         neighbours_xy=torch.cat([xy, torch.zeros(1, 1, 2)]),
         neighbours_valid=torch.cat([known, torch.zeros(1, 1, dtype=torch.bool)]),
         rows=torch.arange(3),
@@ -54,6 +55,7 @@ def test_padding_never_changes_what_the_selector_says() -> None:
     padded = plain._replace(
         boxes=torch.cat([plain.boxes, junk], dim=1),
         valid=torch.cat([plain.valid, torch.zeros(3, 2, dtype=torch.bool)], dim=1),
+        filled=torch.arange(3 * 6).reshape(3, 6)[:, :4].flatten(),
     )
     with torch.no_grad():
         a, b = model(plain), model(padded)
@@ -78,7 +80,7 @@ def test_a_bag_says_the_same_alone_and_in_company() -> None:
     model, plain = selector(), batch()
     alone = plain._replace(
         images=plain.images[1:], image_size=plain.image_size[1:], image_index=torch.tensor([0]),
-        slot=torch.tensor([0]), most_bags=1,
+        slot=torch.tensor([0]), most_bags=1, filled=torch.arange(4),
         **{name: getattr(plain, name)[2:] for name in (
             "class_index", "point_xy", "boxes", "valid", "neighbours_xy", "neighbours_valid", "rows")},
     )  # fmt: skip
