@@ -14,7 +14,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # What Detectron2 imports, for its tests on a source folder.
 DETECTRON2_NEEDS := fvcore iopath omegaconf hydra-core yacs cloudpickle tabulate termcolor matplotlib
 
-.PHONY: demo test test-slow test-detectron2 lint tiny-sam clean
+.PHONY: demo test test-slow test-detectron2 lint tiny-sam bench-select clean
 
 demo: $(RUNTIME)
 	$(BIN)/sapnet-pipe demo --out $(OUT) $(ARGS)
@@ -38,6 +38,10 @@ lint: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# How fast the selector is; the last line is JSON.
+bench-select: $(DEV)
+	$(BIN)/python tests/benchmarks/bench_select.py $(ARGS)
 
 tiny-sam: $(DEV)
 	$(BIN)/python -m stages.bags.tiny_training --out stages/bags/weights/tiny_sam.pt $(ARGS)
