@@ -1,8 +1,9 @@
 """Pseudo labels: a COCO instance file with one chosen mask per point, and why it was chosen.
 
 pycocotools, Detectron2, torchvision and supervision read the file unchanged. Beyond COCO's keys an annotation has
-``score``, ``point``, ``bag_index``, ``psm_score``, ``prm_score``, ``margin``, ``box_prm`` (XYXY; null where the method
-makes none) and ``alternates``, the bag's other masks that train beside the chosen one.
+``score``, ``confidence``, ``source``, ``point``, ``bag_index``, ``runner_up``, ``psm_score``, ``prm_score``, ``margin``,
+``box_prm`` (XYXY; null where the method makes none) and ``alternates``, the bag's other masks that train beside the
+chosen one.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,6 +33,9 @@ class PseudoLabel:
         margin: How far the chosen mask is ahead of the next; None if there is no other.
         box_prm: (4,) XYXY box after mining, or None.
         alternates: Compressed counts of the masks that train beside it (MPS), in order.
+        runner_up: Which mask of the bag comes second; None if there is no other.
+        confidence: How sure the choice is, in [0, 1].
+        source: The method that made the choice, which may be the one fallen back to.
     """
 
     point_id: int
@@ -46,6 +50,9 @@ class PseudoLabel:
     margin: float | None
     box_prm: tuple[float, float, float, float] | None
     alternates: tuple[bytes, ...]
+    runner_up: int | None = None
+    confidence: float | None = None
+    source: str | None = None
 
 
 def write_pseudo_labels(
@@ -83,9 +90,10 @@ def read_pseudo_labels(path: Path) -> InstanceDataset:
     dataset = read_instances(path)
     for annotation in dataset.annotations:
         field = f"annotation {annotation.annotation_id}"
-        score = annotation.extra.get("score")
-        if score is not None and not is_number(score):
-            raise UserError(path, f"{field}.score", score, "which is not a finite number", "Give a score, or none")
+        for name in ("score", "confidence"):
+            value = annotation.extra.get(name)
+            if value is not None and not is_number(value):
+                raise UserError(path, f"{field}.{name}", value, "which is not a finite number", "Give one, or none")
         _check_alternates(annotation, path)
     return dataset
 
@@ -126,8 +134,11 @@ def _entries(labels: Sequence[PseudoLabel], images: Mapping[int, ImageRecord]) -
             "area": rle_area(label.counts, height, width),
             "iscrowd": 0,
             "score": _number(label.score),
+            "confidence": _number(label.confidence),
+            "source": label.source,
             "point": [_number(value) for value in label.point_xy],
             "bag_index": int(label.bag_index),
+            "runner_up": label.runner_up,
             "psm_score": _number(label.psm_score),
             "prm_score": _number(label.prm_score),
             "margin": _number(label.margin),

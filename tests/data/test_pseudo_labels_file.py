@@ -35,6 +35,9 @@ def label(point_id: int, **changes) -> PseudoLabel:
         "margin": None,
         "box_prm": (1.5, 2.5, 6.25, 8.0),
         "alternates": (square(0, 0, 1, 1), square(0, 0, 20, 10)),
+        "runner_up": 1,
+        "confidence": 0.75,
+        "source": "sapnet",
     }
     return PseudoLabel(**(values | changes))
 
@@ -64,8 +67,11 @@ def test_an_annotation_holds_mask_box_area_and_the_reasons(labels_file):
         "area": 20,
         "iscrowd": 0,
         "score": 0.3,
+        "confidence": 0.75,
+        "source": "sapnet",
         "point": [3.5, 4.25],
         "bag_index": 2,
+        "runner_up": 1,
         "psm_score": 1e-9,
         "prm_score": 0.7,
         "margin": None,
@@ -112,6 +118,7 @@ def test_a_score_that_is_not_finite_is_never_written(tmp_path):
     [
         ("score", "high", "annotation 30.score = high"),
         ("score", float("nan"), "annotation 30.score = nan"),
+        ("confidence", "sure", "annotation 30.confidence = sure"),
         ("alternates", {}, "annotation 30.alternates = {}"),
         ("alternates", [None], "annotation 30.alternates[0] = None"),
         ("alternates", [{"size": [8, 8], "counts": "0"}], "annotation 30.alternates[0].size = [8, 8]"),
