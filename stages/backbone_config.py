@@ -14,7 +14,10 @@ class BackboneConfig(BaseModel, frozen=True, extra="forbid"):
     """ResNet + FPN."""
 
     name: ResNetName = Field(default="resnet50", description="Depth of the trunk.")
-    width: int = Field(default=64, ge=8, le=256, description="Channels of the stem; 64 is the standard network.")
+    # Of 8 channels, oneDNN's gradient of a strided 1x1 convolution writes past its buffer (torch 2.14, two threads).
+    width: int = Field(
+        default=64, multiple_of=16, gt=0, le=256, description="Channels of the stem; 64 is the standard network."
+    )
     weights: str = Field(
         default="auto",
         min_length=1,

@@ -14,12 +14,12 @@ OBJECTS = (("red", 6, 8, (220, 60, 50)), ("blue", 36, 34, (60, 90, 220)))
 BAGS = "generate-bags --images images --points points.json --sam tiny --device cpu --set shard_images=2 --quiet"
 SELECT = (
     "select --bags bags --images images --preset demo --quiet --set train.max_iterations=2 --set train.batch_size=2 "
-    "--set image.short_side=64 --set image.long_side=64 --set backbone.width=8 --set head.channels=16 "
+    "--set image.short_side=64 --set image.long_side=64 --set backbone.width=16 --set head.channels=16 "
     "--set train.log_every=1 --set negatives.random_boxes=10"
 )
 TRAIN = (
     "train-seg --images images --preset demo --engine builtin --device cpu --quiet --set train.max_iterations=2 "
-    "--set train.batch_size=2 --set image.short_sides=[64] --set image.long_side=64 --set backbone.width=8 "
+    "--set train.batch_size=2 --set image.short_sides=[64] --set image.long_side=64 --set backbone.width=16 "
     "--set train.log_every=1 --set test.short_side=64 --set test.long_side=64 --set test.score_threshold=0 "
     "--set test.update_threshold=0 --set test.max_per_image=3"
 )

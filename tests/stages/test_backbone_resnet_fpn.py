@@ -12,7 +12,7 @@ from stages.backbone_config import BackboneConfig, build_backbone
 
 
 def test_the_pyramid_has_strides_4_to_64() -> None:
-    net = build_resnet_fpn("resnet10", fpn_channels=16, fpn_norm="gn", norm="gn", width=8, weights="none")
+    net = build_resnet_fpn("resnet10", fpn_channels=16, fpn_norm="gn", norm="gn", width=16, weights="none")
     features = net(torch.randn(2, 3, 64, 128))
     assert {name: tuple(f.shape) for name, f in features.items()} == {
         name: (2, 16, 64 // stride, 128 // stride) for name, stride in STRIDES.items()
@@ -33,7 +33,7 @@ def test_a_torchvision_weight_file_loads_and_computes_the_same(tmp_path: Path, n
 
 
 def test_frozen_stages_have_no_gradient_and_keep_their_statistics() -> None:
-    net = build_resnet_fpn("resnet10", width=8, fpn_channels=8, norm="bn", freeze_stages=2)
+    net = build_resnet_fpn("resnet10", width=16, fpn_channels=8, norm="bn", freeze_stages=2)
     net.train()
     frozen = {name for name, p in net.trunk.named_parameters() if not p.requires_grad}
     assert {name.split(".")[0] for name in frozen} == {"conv1", "bn1", "layer1"}
@@ -44,7 +44,7 @@ def test_frozen_stages_have_no_gradient_and_keep_their_statistics() -> None:
 
 
 def test_strides_move_to_the_first_convolution_for_msra_weights() -> None:
-    net = build_resnet_fpn("resnet50", width=8, fpn_channels=8, stride_in_1x1=True)
+    net = build_resnet_fpn("resnet50", width=16, fpn_channels=8, stride_in_1x1=True)
     block = net.trunk.get_submodule("layer2.0")
     assert (block.conv1.stride, block.conv2.stride) == ((2, 2), (1, 1))
     assert net.trunk(torch.randn(1, 3, 64, 64))[3].shape[-1] == 2

@@ -74,7 +74,7 @@ def tiny_config(**changes: Any) -> SegmentConfig:
     values: dict[str, Any] = {
         "engine": "builtin",
         "device": "cpu",
-        "backbone": {"name": "resnet10", "width": 8, "weights": "none", "norm": "bn", "fpn_channels": 16},
+        "backbone": {"name": "resnet10", "width": 16, "weights": "none", "norm": "bn", "fpn_channels": 16},
         "head": {
             "features": ["p3", "p4"], "strides": [8, 16], "num_grids": [12, 8], "scale_ranges": [[1, 32], [20, 256]],
             "instance_channels": 16, "instance_convs": 1, "mask_channels": 16, "kernel_channels": 16, "norm_groups": 4,

@@ -116,7 +116,7 @@ def test_exported_stem_sees_bgr_pixels_as_ours_sees_normalised_rgb():
 
 
 def test_stride_in_1x1_moves_the_strides_of_the_bottlenecks():
-    settings = {"name": "resnet50", "width": 8, "weights": "none", "norm": "gn", "stride_in_1x1": True}
+    settings = {"name": "resnet50", "width": 16, "weights": "none", "norm": "gn", "stride_in_1x1": True}
     model, _ = build_solov2(
         SegmentBackboneConfig(**settings, fpn_channels=32), tiny_config().head, 2, warn=pytest.fail, load=True
     )

@@ -19,7 +19,7 @@ from stages.segment.config import SegmentBackboneConfig
 from stages.segment.pickled_weights import read_arrays, read_pickled_backbone
 from stages.segment.pixels import DETECTRON2_PIXELS, OUR_PIXELS
 
-R50 = {"name": "resnet50", "width": 8, "fpn_channels": 16}
+R50 = {"name": "resnet50", "width": 16, "fpn_channels": 16}
 _LAYERS = {"shortcut": "branch1", "conv1": "branch2a", "conv2": "branch2b", "conv3": "branch2c"}
 
 

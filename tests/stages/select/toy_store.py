@@ -55,7 +55,7 @@ def toy_config(**changes: Any) -> SelectConfig:
     """Settings of a network that trains in seconds; `changes` as ``train__lr=0.1``."""
     values: dict[str, Any] = {
         "device": "cpu",
-        "backbone": {"name": "resnet10", "width": 8, "weights": "none", "fpn_channels": 16},
+        "backbone": {"name": "resnet10", "width": 16, "weights": "none", "fpn_channels": 16},
         "head": {"channels": 32, "sampling_ratio": 1, "roi_size": 3, "canonical_size": 56},
         "negatives": {"random_boxes": 10, "part_min_side": 10},
         "image": {"short_side": 64, "long_side": 64, "cache_mb": 1},
