@@ -1,9 +1,10 @@
 """Length, optimiser and learning-rate schedule of a training: settings and the pure functions on them."""
 
 import math
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 
 class TrainConfig(BaseModel, frozen=True, extra="forbid"):
@@ -12,7 +13,11 @@ class TrainConfig(BaseModel, frozen=True, extra="forbid"):
     max_iterations: int = Field(default=0, ge=0, description="Optimiser steps; 0 takes the number of epochs instead.")
     epochs: float = Field(default=12.0, gt=0, description="Passes over the images, used when max_iterations is 0.")
     batch_size: int = Field(default=4, gt=0, description="Images per optimiser step.")
-    lr: float = Field(default=0.01, gt=0, description="Peak learning rate, for this batch size.")
+    lr: float = Field(
+        default=0.01, gt=0, description="Peak learning rate; where it is not set, base_lr * batch_size / base_batch."
+    )
+    base_lr: float = Field(default=0.01, gt=0, description="Peak learning rate at a batch of base_batch images.")
+    base_batch: int = Field(default=4, gt=0, description="Batch that base_lr is meant for.")
     optimizer: Literal["sgd", "adamw"] = Field(default="sgd", description="SGD with momentum, or AdamW.")
     momentum: float = Field(default=0.9, ge=0, lt=1, description="Momentum of SGD.")
     weight_decay: float = Field(default=1e-4, ge=0, description="Weight decay; never on norms and biases.")
@@ -37,6 +42,31 @@ class TrainConfig(BaseModel, frozen=True, extra="forbid"):
         default=20, gt=0, description="Steps between records of metrics.jsonl, each a mean over them."
     )
     workers: int = Field(default=0, ge=0, description="Processes that prepare batches; 0 prepares them in between.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lr_follows_the_batch(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping) or "lr" in values:
+            return values
+        names = ("base_lr", "batch_size", "base_batch")
+        base_lr, batch, base_batch = (values.get(name, cls.model_fields[name].default) for name in names)
+        if not all(type(number) in (int, float) and number > 0 for number in (base_lr, batch, base_batch)):
+            return values  # the checks of these fields say what is wrong
+        return {**values, "lr": scaled_lr(base_lr, batch, base_batch)}
+
+
+def scaled_lr(base_lr: float, batch: int, base_batch: int) -> float:
+    """Linear scaling of a learning rate to another batch size."""
+    return base_lr * batch / base_batch
+
+
+def lr_line(config: TrainConfig) -> str:
+    """Where the learning rate comes from, for the log: ``lr 0.00375 = 0.0075 x 8/16``."""
+    scaled = scaled_lr(config.base_lr, config.batch_size, config.base_batch)
+    product = f"{config.base_lr:g} x {config.batch_size}/{config.base_batch}"
+    if math.isclose(config.lr, scaled, rel_tol=1e-9):
+        return f"lr {config.lr:g} = {product} (it follows train.batch_size)."
+    return f"lr {config.lr:g} as train.lr sets it; {product} = {scaled:g} would follow train.batch_size."
 
 
 def resolve_length(config: TrainConfig, num_images: int) -> TrainConfig:

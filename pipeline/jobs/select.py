@@ -55,7 +55,7 @@ def _shown(summary: Mapping[str, Any]) -> dict[str, Any]:
     """The summary without the breakdown of every choice's quality, which manifest.json and --json have whole."""
     shown = {name: value for name, value in summary.items() if name not in ("training", "quality")}
     training = summary["training"] or {}
-    kept = ("iterations", "skipped_steps", "bag_accuracy", "chance", "restarts")
+    kept = ("iterations", "skipped_steps", "bag_accuracy", "chance", "restarts", "learning_rate")
     shown["training"] = {name: training[name] for name in kept if name in training}
     shown["miou"] = {name: figures["miou"] for name, figures in (summary["quality"] or {}).items()}
     return shown

@@ -31,6 +31,7 @@ from stages.segment.model_file import (
 )
 from stages.segment.pixels import OUR_PIXELS
 from stages.segment.solov2 import SOLOv2
+from stages.train_config import lr_line
 from stages.training import resolve_length, train
 
 
@@ -90,6 +91,7 @@ def run(
     notes = _Notes(quiet)
     engine, line = choose_engine(config.engine, begun_engine(out) if resume else None)
     notes.add(line)
+    notes.add(lr_line(config.train))
     if engine == "builtin" and config.detectron2 != Detectron2Config():
         notes.add("the settings under detectron2 do not concern engine builtin and change nothing.")
     limit_threads()

@@ -1,5 +1,6 @@
 """Stage two: a bag store and photographs in, one chosen mask per point out."""
 
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -8,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from data.bag_store import BagStore
 from data.bag_table import BagTable
@@ -21,6 +23,7 @@ from stages.select.learn import Learned, learn
 from stages.select.quality import baselines, compare_choices, mask_overlaps, oracle_choice
 from stages.select.rules import as_selection, select_by_rule
 from stages.select.selection import Selection, select_all
+from stages.train_config import lr_line
 
 LABELS = "pseudo_labels.json"
 
@@ -95,7 +98,7 @@ def run(
         labels=labels,
         pseudo_labels=out / LABELS,
         dropped=dict(store.manifest.dropped),
-        training=None if learned is None else _training(learned),
+        training=None if learned is None else _training(learned, config),
         quality=quality,
         seconds=time.perf_counter() - began,
     )
@@ -113,6 +116,8 @@ def _select(
     """The choice of the configured method."""
     if config.method in TRAINED_METHODS:
         require_images(images)
+        if not quiet:
+            tqdm.write(lr_line(config.train), file=sys.stderr)
         learned = learn(images, num_classes, config, out, resume=resume, quiet=quiet)
         return select_all(learned.model, images, config, quiet=quiet), learned
     if config.method != "oracle":
@@ -137,13 +142,14 @@ def _quality(
     return {name: quality.to_dict() for name, quality in compare_choices(store, table, choices, truth).items()}
 
 
-def _training(learned: Learned) -> dict[str, Any]:
+def _training(learned: Learned, config: SelectConfig) -> dict[str, Any]:
     return {
         **learned.result.to_dict(),
         "bag_accuracy": learned.bag_accuracy,
         "chance": learned.chance,
         "at_chance": learned.at_chance,
         "restarts": learned.restarts,
+        "learning_rate": lr_line(config.train),
         "backbone": learned.backbone.model_dump(mode="json"),
     }
 

@@ -275,7 +275,7 @@ OPTIONS: list[Case] = [
     ("unknown command of bags", nothing, "bags check bags", "check * bags --help"),
     ("a file too many", nothing, f"{AP} more", "more * evaluate --help"),
     ("resume with another setting", nothing, f"{SELECT} --out run --resume --set train.lr=0.5",
-     "run/config.toml * train.lr = 0.001 * 0.5 * new folder"),
+     "run/config.toml * train.lr = 0.0005 * 0.5 * new folder"),
     ("resume with other labels", put(LABELS, "annotations", 0, "score", value=0.123),
      f"{TRAIN} --labels {LABELS} --out seg --resume",
      "seg/manifest.json * inputs.labels * new folder"),
