@@ -60,6 +60,16 @@ def _keypoints(entry: dict[str, Any]) -> None:
     entry["keypoints"] = [0, 0, 0, x + WIDTH, y, 2]
 
 
+def _lvis_names(document: dict[str, Any]) -> None:
+    for image in document["images"]:
+        image["coco_url"] = f"http://images.cocodataset.org/train2017/{image.pop('file_name')}"
+
+
+def _turned_sizes(document: dict[str, Any]) -> None:
+    for image in document["images"]:
+        image["height"], image["width"] = WIDTH, HEIGHT
+
+
 FAULTS: list[tuple[str, Edit, str, int]] = [
     ("percent", lambda d: (_large(d), _each(_percent)(d))[0], "points-in-percent", COUNT),
     ("fractions", _each(lambda e: e.update(point=[e["point"][0] / WIDTH, e["point"][1] / HEIGHT])),
@@ -81,13 +91,11 @@ FAULTS: list[tuple[str, Edit, str, int]] = [
     ("category ids clash", lambda d: d["categories"][1].update(id=1), "category-ids-clash", 1),
     ("no width", lambda d: d["images"][0].pop("width"), "image-sizes", 1),
     ("name that climbs out", lambda d: d["images"][0].update(file_name="../1.png"), "file-names", 1),
-    ("LVIS names", lambda d: [i.update(coco_url="http://x/" + i.pop("file_name")) for i in d["images"]][0],
-     "file-names-lvis", 3),
+    ("LVIS names", _lvis_names, "file-names-lvis", 3),
     ("photograph missing", lambda d: d["images"][0].update(file_name="none.png"), "photographs-missing", 1),
     ("other size", lambda d: d["images"][0].update(height=2 * HEIGHT, width=2 * WIDTH),
      "photographs-of-another-size", 1),
-    ("width and height exchanged", lambda d: [i.update(height=WIDTH, width=HEIGHT) for i in d["images"]][0],
-     "sizes-swapped", 3),
+    ("width and height exchanged", _turned_sizes, "sizes-swapped", 3),
     ("no list of images", lambda d: d.pop("images"), "missing-list", 1),
     ("entry that is a number", lambda d: d["annotations"].append(3), "entries-not-objects", 1),
     ("iscrowd of two", lambda d: d["annotations"][0].update(iscrowd=2, point=[100, 10]), "iscrowd", 1),
