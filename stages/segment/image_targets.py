@@ -20,6 +20,7 @@ def image_targets(
     feat_size: tuple[int, int],
     head: HeadConfig,
     num_classes: int,
+    box_xyxy: NDArray[np.float32] | None = None,
     lost: str = "gone in the resize",
 ) -> tuple[ImageTargets, Untrained]:
     """Build the targets.
@@ -28,6 +29,7 @@ def image_targets(
         masks: (N, H, W) uint8, 0 or 1, after every resize, flip and crop.
         alternates: Per object (A_i, H, W), moved in the same way.
         feat_size: (h, w) of the mask features of the padded batch.
+        box_xyxy: (N, 4) boxes that decide on the levels; the masks' own where not given.
         lost: The reason given for an object without a pixel.
     Returns: the targets, and (annotation id, reason) of each object without a cell.
     """
@@ -35,6 +37,7 @@ def image_targets(
         masks,
         np.asarray(classes, np.int64),
         alternates,
+        box_xyxy=box_xyxy,
         feat_size=feat_size,
         num_grids=head.num_grids,
         scale_ranges=head.scale_ranges,

@@ -178,13 +178,14 @@ def _train_detectron2(start: _Start, config: SegmentConfig) -> _Done:
             config=config.model_copy(update={"train": length}),
             description=description,
             labels=start.labels,
-            truth=start.truth,
+            val_records=None if start.truth is None else tuple(start.truth.images.values()),
             val_images=start.val_images,
             out=start.out,
             weights=weights,
             resume=start.resume,
             quiet=start.quiet,
-        )
+        ),
+        start.truth,
     )
     ap = None
     if start.truth is not None:

@@ -1,12 +1,13 @@
 """Our labels as Detectron2's dataset dicts, and a truth file that COCOEvaluator can read."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from detectron2.structures import BoxMode
 
 from data.boxes import xyxy_to_xywh
-from data.coco import InstanceDataset, counts_of
+from data.coco import ImageRecord, InstanceDataset, counts_of
 from data.files import write_json
 from data.masks import rle_area, rle_box
 from stages.segment.labels import LabelledImage, LabelSet
@@ -17,8 +18,8 @@ def dataset_dicts(labels: LabelSet) -> list[dict[str, Any]]:
     return [_image_dict(image, labels.images_dir) for image in labels.images]
 
 
-def image_dicts(truth: InstanceDataset, images_dir: Path) -> list[dict[str, Any]]:
-    """One dict per image of a truth file, without annotations."""
+def image_dicts(records: Sequence[ImageRecord], images_dir: Path) -> list[dict[str, Any]]:
+    """One dict per photograph, without annotations."""
     return [
         {
             "file_name": str(images_dir / image.file_name),
@@ -26,7 +27,7 @@ def image_dicts(truth: InstanceDataset, images_dir: Path) -> list[dict[str, Any]
             "width": image.width,
             "image_id": image.image_id,
         }
-        for image in truth.images.values()
+        for image in records
     ]
 
 

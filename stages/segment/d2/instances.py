@@ -80,5 +80,6 @@ def targets_of_entry(
         feat_size=feat_size,
         head=head,
         num_classes=num_classes,
+        box_xyxy=found.gt_boxes.tensor.cpu().numpy().astype(np.float32) if found.has("gt_boxes") else None,
         lost=lost or "gone in the resize",
     )

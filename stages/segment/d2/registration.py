@@ -6,7 +6,7 @@ from pathlib import Path
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY
 
-from data.coco import Category, InstanceDataset
+from data.coco import Category, ImageRecord
 from stages.segment.d2.backbone import build_narrow_resnet_fpn_backbone
 from stages.segment.d2.config import META_ARCHITECTURE, NARROW_BACKBONE
 from stages.segment.d2.datasets import dataset_dicts, image_dicts
@@ -29,8 +29,8 @@ def register_labels(name: str, labels: LabelSet) -> None:
     _describe(name, labels.categories, str(labels.source), labels.images_dir)
 
 
-def register_truth(
-    name: str, truth: InstanceDataset, images_dir: Path, categories: Sequence[Category], *, json_file: str
+def register_images(
+    name: str, records: Sequence[ImageRecord], images_dir: Path, categories: Sequence[Category], *, json_file: str
 ) -> None:
     """Register photographs to evaluate on.
 
@@ -39,7 +39,7 @@ def register_truth(
         json_file: COCO file that COCOEvaluator compares with.
     """
     forget(name)
-    DatasetCatalog.register(name, lambda: image_dicts(truth, images_dir))
+    DatasetCatalog.register(name, lambda: image_dicts(records, images_dir))
     _describe(name, categories, json_file, images_dir)
 
 

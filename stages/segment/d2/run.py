@@ -15,14 +15,14 @@ from detectron2.engine import defaults, launch
 from detectron2.utils import comm
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
-from data.coco import InstanceDataset
+from data.coco import ImageRecord, InstanceDataset
 from data.errors import UserError
 from data.files import read_json, write_bytes, write_json
 from stages.devices import available_cores, pick_device
 from stages.segment.config import SegmentConfig
 from stages.segment.d2.config import config_of
 from stages.segment.d2.datasets import write_truth
-from stages.segment.d2.registration import forget, register, register_labels, register_truth
+from stages.segment.d2.registration import forget, register, register_images, register_labels
 from stages.segment.d2.trainer import Trainer
 from stages.segment.labels import LabelSet
 from stages.segment.model_file import ModelDescription
@@ -41,13 +41,13 @@ class Job:
         description: With the pixels that Detectron2's model is fed with.
         out: The run folder, which is Detectron2's ``OUTPUT_DIR`` too.
         weights: What the training starts from, under Detectron2's names.
-        val_images: Folder of the photographs of `truth`.
+        val_records: Photographs to evaluate on, in the folder `val_images`; None: no evaluation.
     """
 
     config: SegmentConfig
     description: ModelDescription
     labels: LabelSet
-    truth: InstanceDataset | None
+    val_records: tuple[ImageRecord, ...] | None
     val_images: Path
     out: Path
     weights: Path
@@ -64,15 +64,17 @@ class Outcome:
     untrained: dict[int, str]
 
 
-def train(job: Job) -> Outcome:
+def train(job: Job, truth: InstanceDataset | None) -> Outcome:
     """Train, evaluate if there is a truth, and leave ``model_final.pth`` and ``inference/`` in the run folder.
 
+    Args:
+        truth: Of the `val_records`.
     Raises: UserError for settings, labels, photographs or checkpoints that cannot be used, and for a loss that is not
         finite.
     """
     settings, processes = _config(job), job.config.detectron2.processes
-    if job.truth is not None:
-        write_truth(job.out / _TRUTH, job.truth)
+    if truth is not None:
+        write_truth(job.out / _TRUTH, truth)
     for name in (_RESULT, _FAULT):
         (job.out / name).unlink(missing_ok=True)
     write_bytes(job.out / "config.yaml", settings.dump().encode())
@@ -105,7 +107,7 @@ def _config(job: Job) -> CfgNode:
     classes = len(job.labels.categories)
     settings = config_of(config, job.description.backbone, num_classes=classes, out=job.out, device=str(device))
     settings.MODEL.WEIGHTS = str(job.weights)
-    settings.DATASETS.TRAIN, settings.DATASETS.TEST = (TRAIN,), (VALIDATION,) if job.truth is not None else ()
+    settings.DATASETS.TRAIN, settings.DATASETS.TEST = (TRAIN,), (VALIDATION,) if job.val_records is not None else ()
     if settings.SOLVER.IMS_PER_BATCH % processes:
         mend = f"Set a multiple of {processes}"
         problem = f"which {processes} processes cannot share evenly"
@@ -139,9 +141,9 @@ def _work(job: Job) -> None:
 def _train(job: Job, settings: CfgNode) -> None:
     register()
     register_labels(TRAIN, job.labels)
-    if job.truth is not None:
+    if job.val_records is not None:
         categories = job.labels.categories
-        register_truth(VALIDATION, job.truth, job.val_images, categories, json_file=str(job.out / _TRUTH))
+        register_images(VALIDATION, job.val_records, job.val_images, categories, json_file=str(job.out / _TRUTH))
     try:
         trainer = Trainer(settings, job.description, log_every=job.config.train.log_every, quiet=job.quiet)
         trainer.resume_or_load(job.resume)
