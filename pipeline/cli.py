@@ -87,6 +87,15 @@ def generate_bags(
     recipe: Annotated[
         str | None, typer.Option(help="multimask (3) or refined (up to 6).", show_default="refined")
     ] = None,
+    fast: Annotated[
+        bool | None, typer.Option("--fast/--exact", help="Several times faster, equal but for rounding.")
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="float32, bfloat16 or float16, with --fast.", show_default="bfloat16")
+    ] = None,
+    features: Annotated[
+        bool | None, typer.Option("--features", help="Also keep SAM's image features of each mask.")
+    ] = None,
     config: options.Config = None,
     assign: options.Assign = None,
     device: options.Device = None,
@@ -95,7 +104,10 @@ def generate_bags(
     quiet: options.Quiet = False,
 ) -> None:
     """Stage one: a bag of candidate masks for every point. Run it again to go on after an interruption."""
-    flags = {"sam": sam, "checkpoint": checkpoint, "recipe": recipe, "device": device, "seed": seed}
+    flags = {
+        "sam": sam, "checkpoint": checkpoint, "recipe": recipe, "fast": fast, "precision": precision,
+        "features": features, "device": device, "seed": seed,
+    }  # fmt: skip
     _finish(
         bag_jobs.generate_bags(points, images, out, file=config, assign=assign or (), flags=flags, quiet=quiet),
         as_json,

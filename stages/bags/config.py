@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
 
 class BagsConfig(BaseModel, frozen=True, extra="forbid"):
@@ -17,7 +17,27 @@ class BagsConfig(BaseModel, frozen=True, extra="forbid"):
         "refined",
         description="multimask: SAM's 3 masks of the point; refined: up to 3 more, from point and box.",
     )
+    fast: bool = Field(False, description="The fast path, equal but for rounding; else SamPredictor's bits.")
+    precision: Literal["float32", "bfloat16", "float16"] | None = Field(
+        None, description="Of the encoder; float32, or bfloat16 on the fast path, which alone has others."
+    )
+    encode_batch: int | None = Field(
+        None, ge=1, le=256, description="Images encoded at once on the fast path; as suits the device if not given."
+    )
+    features: bool = Field(False, description="Also keep SAM's image features, averaged over each mask.")
     shard_images: int = Field(64, ge=1, le=100_000, description="Images per shard: what an interruption can cost.")
     part: str = Field("1/1", description="K/N: make the K-th of N parts of the store; bags merge joins them.")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps.")
     seed: int = Field(0, ge=0, description="Accepted by every command; this one draws nothing at random.")
+
+    @field_validator("precision")
+    @classmethod
+    def _exact_is_float32(cls, precision: str | None, others: ValidationInfo) -> str | None:
+        if precision not in (None, "float32") and not others.data.get("fast"):
+            raise ValueError("but the exact path is float32; add --fast")
+        return precision
+
+    @property
+    def arithmetic(self) -> str:
+        """The precision, resolved."""
+        return self.precision or ("bfloat16" if self.fast else "float32")

@@ -6,7 +6,7 @@ the point alone always stay, alike or not: the baselines (top-1, always token k)
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from data.bag_choice import TOKENS
 from data.bag_schema import Bag
 from data.coco import ImageRecord
-from data.masks import encode_masks, rle_area, rle_box, rle_iou
-from stages.bags.sam import STABILITY_OFFSET, DecodedMasks, EncodedImage, SamPrompter
+from data.masks import encode_mask, rle_iou
+from stages.bags.decoded_masks import DecodedMasks
+from stages.bags.mask_enlarging import STABILITY_OFFSET
+from stages.bags.sam import EncodedImage, SamPrompter
 
 EMPTY, DUPLICATE, PIXEL = "empty_masks", "near_duplicate_masks", "points_kept_as_one_pixel"
 
@@ -32,6 +34,11 @@ class Recipe:
     stability_offset: float = STABILITY_OFFSET
     box_token: str = "best of 0-3"
 
+    @property
+    def masks(self) -> int:
+        """Masks of a bag, at most."""
+        return 6 if self.refine else 3
+
     def settings(self) -> Mapping[str, Any]:
         """The constants, without the name, as JSON values."""
         constants = asdict(self)
@@ -43,12 +50,56 @@ RECIPES = {recipe.name: recipe for recipe in (Recipe("multimask", refine=False),
 
 
 @dataclass(frozen=True, slots=True)
-class PromptedPoint:
+class Point:
     """One row of a point set; `xy` in original-image pixels."""
 
     point_id: int
     category_id: int
     xy: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class PromptedPoint:
+    """A point and all that SAM answered to it.
+
+    Args:
+        alone: The masks of the point alone, tokens 1..3.
+        refined: For each mask of `alone` that is not empty, the mask of the point together with that mask's box.
+    """
+
+    point: Point
+    alone: DecodedMasks
+    refined: Sequence[DecodedMasks] = ()
+
+
+def prompt(sam: SamPrompter, encoded: EncodedImage, points: Sequence[Point], recipe: Recipe) -> list[PromptedPoint]:
+    """Ask SAM all that the recipe asks for the points of one image, each round of prompts together."""
+    xy = np.array([point.xy for point in points]).reshape(-1, 2)
+    alone = sam.point_masks(encoded, xy)
+    if not recipe.refine:
+        return [PromptedPoint(point, masks) for point, masks in zip(points, alone, strict=True)]
+    boxes = [masks.box_xyxy[masks.area > 0] for masks in alone]
+    sizes = [len(part) for part in boxes]
+    refined = iter(sam.box_masks(encoded, np.repeat(xy, sizes, axis=0), np.concatenate([np.zeros((0, 4)), *boxes])))
+    return [
+        PromptedPoint(point, masks, [next(refined) for _ in range(size)])
+        for point, masks, size in zip(points, alone, sizes, strict=True)
+    ]
+
+
+def make_bag(image: ImageRecord, prompted: PromptedPoint, recipe: Recipe) -> tuple[Bag, Counter[str]]:
+    """The bag of one point, and what was left out of it by reason; run-length codes are made here, on the CPU.
+
+    A point for which all three masks of SAM are empty keeps the pixel under it, so that no bag is empty.
+    """
+    candidates = _Candidates(image.height, image.width)
+    candidates.add(prompted.alone, 0, None)
+    if not candidates.counts:
+        candidates.add_pixel(prompted.point.xy, prompted.alone)
+    tokens = list(candidates.source)  # of prompt 0, so these are the tokens 1..3
+    for token, refined in zip(tokens, prompted.refined, strict=False):
+        candidates.add(refined, token, recipe.duplicate_iou)
+    return candidates.bag(image, prompted.point), candidates.dropped
 
 
 @dataclass(slots=True)
@@ -58,77 +109,66 @@ class _Candidates:
     height: int
     width: int
     counts: list[bytes] = field(default_factory=list)
+    box: list[NDArray[np.float32]] = field(default_factory=list)
+    area: list[int] = field(default_factory=list)
     score: list[float] = field(default_factory=list)
     stability: list[float] = field(default_factory=list)
     source: list[int] = field(default_factory=list)
+    feature: list[NDArray[np.float16]] = field(default_factory=list)
     dropped: Counter[str] = field(default_factory=Counter)
 
-    def add(self, decoded: DecodedMasks, prompts: NDArray[np.int8], duplicate_iou: float | None) -> None:
+    def add(self, decoded: DecodedMasks, prompt_number: int, duplicate_iou: float | None) -> None:
         """Take the masks that are not empty and, if an IoU is given, not nearly equal to one already there."""
-        for place, counts in enumerate(encode_masks(decoded.masks)):
-            if not decoded.masks[place].any():
+        for place, code in enumerate(decoded.codes):
+            if not decoded.area[place]:
                 self.dropped[EMPTY] += 1
-            elif duplicate_iou is not None and self._greatest_iou(counts) > duplicate_iou:
+                continue
+            counts = code()
+            if duplicate_iou is not None and self._greatest_iou(counts) > duplicate_iou:
                 self.dropped[DUPLICATE] += 1
-            else:
-                source = int(prompts[place]) * TOKENS + int(decoded.token[place])
-                self._append(counts, decoded.score[place], decoded.stability[place], source)
+                continue
+            self.counts.append(counts)
+            self.box.append(decoded.box_xyxy[place])
+            self.area.append(int(decoded.area[place]))
+            self.stability.append(decoded.stability[place])
+            self._append(decoded, place, prompt_number)
 
     def add_pixel(self, point_xy: tuple[float, float], decoded: DecodedMasks) -> None:
         """Take the pixel under the point, in the name of SAM's best token: no bag is ever empty."""
-        mask = np.zeros((1, self.height, self.width), bool)
-        mask[0, int(point_xy[1]), int(point_xy[0])] = True
-        best = int(decoded.score.argmax())
-        self._append(encode_masks(mask)[0], decoded.score[best], 0.0, int(decoded.token[best]))
+        column, row = int(point_xy[0]), int(point_xy[1])
+        mask = np.zeros((self.height, self.width), bool)
+        mask[row, column] = True
+        self.counts.append(encode_mask(mask))
+        self.box.append(np.array([column, row, column + 1, row + 1], np.float32))
+        self.area.append(1)
+        self.stability.append(0.0)
+        self._append(decoded, int(decoded.score.argmax()), 0)
         self.dropped[PIXEL] += 1
 
-    def boxes(self) -> NDArray[np.float32]:
-        """(M, 4) XYXY of the masks so far."""
-        return np.stack([rle_box(counts, self.height, self.width) for counts in self.counts])
+    def bag(self, image: ImageRecord, point: Point) -> Bag:
+        """All of them as the bag of `point`."""
+        return Bag(
+            image_id=image.image_id,
+            file_name=image.file_name,
+            height=image.height,
+            width=image.width,
+            point_id=point.point_id,
+            category_id=point.category_id,
+            point_xy=point.xy,
+            counts=self.counts,
+            box_xyxy=np.stack(self.box),
+            area=np.array(self.area, np.int32),
+            score=np.array(self.score, np.float32),
+            stability=np.array(self.stability, np.float32),
+            source=np.array(self.source, np.int8),
+            feature=np.stack(self.feature) if self.feature else None,
+        )
 
-    def _append(self, counts: bytes, score: float, stability: float, source: int) -> None:
-        self.counts.append(counts)
-        self.score.append(score)
-        self.stability.append(stability)
-        self.source.append(source)
+    def _append(self, decoded: DecodedMasks, place: int, prompt_number: int) -> None:
+        self.score.append(decoded.score[place])
+        self.source.append(prompt_number * TOKENS + int(decoded.token[place]))
+        if decoded.feature is not None:
+            self.feature.append(decoded.feature[place])
 
     def _greatest_iou(self, counts: bytes) -> float:
         return float(rle_iou([counts], self.counts, self.height, self.width).max(initial=0.0))
-
-
-def make_bag(
-    sam: SamPrompter, encoded: EncodedImage, image: ImageRecord, point: PromptedPoint, recipe: Recipe
-) -> tuple[Bag, Counter[str]]:
-    """The bag of one point, and what was left out of it by reason.
-
-    A point for which all three masks of SAM are empty keeps the pixel under it, so that no bag is empty.
-    """
-    candidates = _Candidates(image.height, image.width)
-    alone = sam.point_masks(encoded, point.xy)
-    candidates.add(alone, np.zeros(len(alone.token), np.int8), None)
-    if not candidates.counts:
-        candidates.add_pixel(point.xy, alone)
-    elif recipe.refine:
-        prompts = np.array(candidates.source, np.int8)  # of prompt 0, so these are the tokens 1..3
-        refined = sam.box_masks(encoded, point.xy, candidates.boxes())
-        candidates.add(refined, prompts, recipe.duplicate_iou)
-    return _bag(candidates, image, point), candidates.dropped
-
-
-def _bag(candidates: _Candidates, image: ImageRecord, point: PromptedPoint) -> Bag:
-    area = [rle_area(counts, image.height, image.width) for counts in candidates.counts]
-    return Bag(
-        image_id=image.image_id,
-        file_name=image.file_name,
-        height=image.height,
-        width=image.width,
-        point_id=point.point_id,
-        category_id=point.category_id,
-        point_xy=point.xy,
-        counts=candidates.counts,
-        box_xyxy=candidates.boxes(),
-        area=np.array(area, np.int32),
-        score=np.array(candidates.score, np.float32),
-        stability=np.array(candidates.stability, np.float32),
-        source=np.array(candidates.source, np.int8),
-    )

@@ -1,10 +1,13 @@
-"""The Segment Anything network behind four plain functions; what `SamPredictor` computes, bit for bit in float32.
+"""The Segment Anything network behind four plain functions: prepare, encode, and masks for points and for boxes.
 
-H, W: original image; M masks. Points and boxes are in original-image pixels. A point goes to SAM as it is: SAM takes
-coordinates as pixel indices and moves them to the pixel's centre itself, after scaling.
+The exact path gives what `SamPredictor` gives, bit for bit in float32; the fast path the same but for rounding.
+
+Points and boxes are in original-image pixels. A point goes to SAM as it is: SAM takes coordinates as pixel indices
+and moves them to the pixel's centre itself, after scaling.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +19,42 @@ from segment_anything.utils.transforms import ResizeLongestSide
 from torch import Tensor
 
 from data.errors import UserError
+from stages.bags.decoded_masks import DecodedMasks
+from stages.bags.mask_enlarging import MaskEnlarger, pooled_features
+from stages.bags.sam_decoder import ImageSide, PromptDecoder
+from stages.bags.sam_encoder import speed_up_encoder
 from stages.bags.tiny_sam import build_tiny_sam
 from stages.checkpoint import load_tensors
 
-STABILITY_OFFSET = 1.0
-_PIXELS_AT_ONCE = 4_000_000  # masks are enlarged in chunks of about this many pixels, so memory follows the image
 _WIDTH_KEY = "image_encoder.pos_embed"
 _WIDTHS = {768: "vit_b", 1024: "vit_l", 1280: "vit_h", 128: "tiny"}
+_POINT_TOKENS = np.arange(1, 4, dtype=np.int8)
+
+
+@dataclass(frozen=True, slots=True)
+class SamOptions:
+    """How SAM computes.
+
+    Args:
+        fast: None for the exact path; else the precision of the fast one's encoder.
+        decode_batch: Prompts of one image that the fast path decodes together.
+        features: Also give SAM's image features, averaged over each mask.
+    """
+
+    fast: torch.dtype | None = None
+    decode_batch: int = 1
+    features: bool = False
+
+
+EXACT = SamOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedImage:
+    """(3, h, w) uint8 RGB, scaled to SAM's long side, and the (height, width) it had before."""
+
+    pixels: Tensor
+    original_size: tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,95 +65,109 @@ class EncodedImage:
     position_code: Tensor
     original_size: tuple[int, int]
     input_size: tuple[int, int]
-
-
-@dataclass(frozen=True, slots=True)
-class DecodedMasks:
-    """M masks: (M, H, W) bool, and per mask SAM's predicted IoU, its stability, and the mask token that made it."""
-
-    masks: NDArray[np.bool_]
-    score: NDArray[np.float32]
-    stability: NDArray[np.float32]
-    token: NDArray[np.int8]
+    side: ImageSide = field(default_factory=ImageSide)
 
 
 class SamPrompter:
-    """A SAM that is asked for masks: first `encode_image`, then any number of prompts on what it returned."""
+    """A SAM that is asked for masks: first `prepare` and `encode`, then any prompts on what came of them."""
 
-    def __init__(self, sam: Sam) -> None:
-        self._sam = sam
+    def __init__(self, sam: Sam, options: SamOptions = EXACT) -> None:
+        """Args: sam: In evaluation mode; on the fast path its encoder is changed in place."""
+        self._sam, self._options = sam, options
         self._transform = ResizeLongestSide(sam.image_encoder.img_size)
+        if options.fast is not None:
+            speed_up_encoder(sam.image_encoder, options.fast)
+        self._decoder, self._enlarger = PromptDecoder(sam), MaskEnlarger(sam)
 
-    @torch.inference_mode()
-    def encode_image(self, image: NDArray[np.uint8]) -> EncodedImage:
-        """(H, W, 3) uint8 RGB to its embedding."""
+    def prepare(self, image: NDArray[np.uint8]) -> PreparedImage:
+        """(H, W, 3) uint8 RGB scaled; takes no device, so that another thread can do it ahead."""
         scaled = self._transform.apply_image(image)
-        pixels = torch.as_tensor(scaled, device=self._sam.device).permute(2, 0, 1).contiguous()[None]
-        features = self._sam.image_encoder(self._sam.preprocess(pixels))
-        position_code = self._sam.prompt_encoder.get_dense_pe()
         height, width = image.shape[:2]
-        return EncodedImage(features, position_code, (height, width), (pixels.shape[2], pixels.shape[3]))
+        return PreparedImage(torch.as_tensor(scaled).permute(2, 0, 1).contiguous(), (height, width))
 
     @torch.inference_mode()
-    def point_masks(self, image: EncodedImage, point_xy: tuple[float, float]) -> DecodedMasks:
-        """SAM's three multimask tokens (1, 2, 3) for one point.
+    def encode(self, images: Sequence[PreparedImage]) -> list[EncodedImage]:
+        """Embed images: together on the fast path; one by one on the exact one, where company would change bits."""
+        size = 1 if self._options.fast is None else max(1, len(images))
+        position_code, encoded = self._decoder.position_code(), []
+        for start in range(0, len(images), size):
+            part = images[start : start + size]
+            pixels = [self._sam.preprocess(image.pixels.to(self._sam.device)[None]) for image in part]
+            features = self._sam.image_encoder(torch.cat(pixels))
+            for image, feature in zip(part, features.split(1), strict=True):
+                height, width = image.pixels.shape[1:]
+                encoded.append(EncodedImage(feature, position_code, image.original_size, (height, width)))
+        if self._sam.device.type == "cuda":
+            torch.cuda.synchronize(self._sam.device)  # the decoder would wait all the same, and not know for what
+        return encoded
 
-        Points are decoded one by one: several at once change the last bits of the logits, and a bag would depend on
-        the other points of its image.
+    @torch.inference_mode()
+    def point_masks(self, image: EncodedImage, point_xy: NDArray[np.float64]) -> list[DecodedMasks]:
+        """SAM's three multimask tokens (1, 2, 3) for each of (N, 2) points.
+
+        The exact path decodes prompts one by one: several at once change the last bits of the logits, and a bag would
+        depend on the other points of its image.
         """
-        low_res, score = self._decode(image, self._point_prompts(image, point_xy, 1), None)
-        return self._enlarge(image, low_res[0, 1:], score[0, 1:], np.arange(1, 4, dtype=np.int8))
+        decoded: list[DecodedMasks] = []
+        for part in self._batches(len(point_xy)):
+            low_res, score = self._decode(image, point_xy[part], None)
+            made = self._masks(image, low_res[:, 1:], score[:, 1:], np.tile(_POINT_TOKENS, len(score)))
+            decoded += [made.rows(start, start + 3) for start in range(0, len(made), 3)]
+        return decoded
 
     @torch.inference_mode()
     def box_masks(
-        self, image: EncodedImage, point_xy: tuple[float, float], box_xyxy: NDArray[np.float32]
-    ) -> DecodedMasks:
-        """The best of SAM's four tokens, by its own score, for the point together with each of M boxes.
+        self, image: EncodedImage, point_xy: NDArray[np.float64], box_xyxy: NDArray[np.float32]
+    ) -> list[DecodedMasks]:
+        """The best of SAM's four tokens, by its own score, for each point together with its box.
 
         Args:
-            box_xyxy: (M, 4) float32, right and bottom exclusive.
+            point_xy: (N, 2).
+            box_xyxy: (N, 4), right and bottom exclusive.
+        Returns: N times one mask.
         """
-        inclusive = box_xyxy.astype(np.float64) - (0, 0, 1, 1)  # SAM's boxes end in the last pixel, ours after it
-        boxes = self._transform.apply_boxes(inclusive, image.original_size)
-        prompts = torch.as_tensor(boxes, dtype=torch.float, device=self._sam.device)
-        low_res, score = self._decode(image, self._point_prompts(image, point_xy, len(boxes)), prompts)
-        best = score.argmax(dim=1)
-        rows = torch.arange(len(boxes), device=best.device)
-        return self._enlarge(image, low_res[rows, best], score[rows, best], best.cpu().numpy().astype(np.int8))
+        decoded: list[DecodedMasks] = []
+        for part in self._batches(len(point_xy)):
+            low_res, score = self._decode(image, point_xy[part], box_xyxy[part])
+            best = score.argmax(dim=1, keepdim=True)
+            rows = torch.arange(len(best), device=best.device)[:, None]
+            token = best[:, 0].cpu().numpy().astype(np.int8)
+            made = self._masks(image, low_res[rows, best], score[rows, best], token)
+            decoded += [made.rows(row, row + 1) for row in range(len(made))]
+        return decoded
 
-    def _point_prompts(self, image: EncodedImage, point_xy: tuple[float, float], count: int) -> tuple[Tensor, Tensor]:
-        """The point `count` times: (count, 1, 2) coordinates in SAM's input and (count, 1) foreground labels."""
-        coords = self._transform.apply_coords(np.array([[point_xy]]), image.original_size).repeat(count, axis=0)
-        labels = torch.ones((count, 1), dtype=torch.int, device=self._sam.device)
-        return torch.as_tensor(coords, dtype=torch.float, device=self._sam.device), labels
+    def _batches(self, prompts: int) -> list[slice]:
+        size = 1 if self._options.fast is None else self._options.decode_batch
+        return [slice(start, start + size) for start in range(0, prompts, size)]
 
     def _decode(
-        self, image: EncodedImage, points: tuple[Tensor, Tensor], boxes: Tensor | None
+        self, image: EncodedImage, point_xy: NDArray[np.float64], box_xyxy: NDArray[np.float32] | None
     ) -> tuple[Tensor, Tensor]:
-        """Low-resolution logits (B, 4, h, w) and predicted IoUs (B, 4) of B prompts, all mask tokens."""
-        sparse, dense = self._sam.prompt_encoder(points=points, boxes=boxes, masks=None)
-        low_res, score = self._sam.mask_decoder.predict_masks(
-            image_embeddings=image.features,
-            image_pe=image.position_code,
-            sparse_prompt_embeddings=sparse,
-            dense_prompt_embeddings=dense,
+        """(B, 4, h, w) low-resolution logits and (B, 4) predicted IoUs of B prompts, all mask tokens."""
+        device = self._sam.device
+        coords = self._transform.apply_coords(point_xy[:, None], image.original_size)
+        labels = torch.ones((len(coords), 1), dtype=torch.int, device=device)
+        points = (torch.as_tensor(coords, dtype=torch.float, device=device), labels)
+        boxes = None
+        if box_xyxy is not None:
+            inclusive = box_xyxy.astype(np.float64) - (0, 0, 1, 1)  # SAM's boxes end in the last pixel, ours after it
+            scaled = self._transform.apply_boxes(inclusive, image.original_size)
+            boxes = torch.as_tensor(scaled, dtype=torch.float, device=device)
+        return self._decoder.decode(image.features, image.position_code, points, boxes, image.side)
+
+    def _masks(self, image: EncodedImage, low_res: Tensor, score: Tensor, token: NDArray[np.int8]) -> DecodedMasks:
+        """(B, T, h, w) logits and (B, T) scores to B * T masks in original resolution."""
+        logits = low_res.flatten(0, 1)
+        made = self._enlarger.enlarge(logits, score.flatten(), token, (image.input_size, image.original_size))
+        if not self._options.features:
+            return made
+        side = self._sam.image_encoder.img_size
+        return replace(
+            made, feature=pooled_features(image.features, logits > self._sam.mask_threshold, image.input_size, side)
         )
-        return low_res, score
-
-    def _enlarge(self, image: EncodedImage, low_res: Tensor, score: Tensor, token: NDArray[np.int8]) -> DecodedMasks:
-        """(M, h, w) logits to masks in original resolution, a few at a time."""
-        height, width = image.original_size
-        chunk = max(1, _PIXELS_AT_ONCE // max(height * width, self._sam.image_encoder.img_size**2))
-        threshold = self._sam.mask_threshold
-        masks, stability = [], []
-        for part in low_res.split(chunk):
-            logits = self._sam.postprocess_masks(part[None], image.input_size, image.original_size)[0]
-            masks.append((logits > threshold).cpu().numpy())
-            stability.append(_stability(logits, threshold).cpu().numpy())
-        return DecodedMasks(np.concatenate(masks), score.cpu().numpy(), np.concatenate(stability), token)
 
 
-def load_sam(model: str, path: Path, device: torch.device) -> SamPrompter:
+def load_sam(model: str, path: Path, device: torch.device, options: SamOptions = EXACT) -> SamPrompter:
     """SAM with the weights of `path`, unmodified, in evaluation mode.
 
     Args:
@@ -132,14 +178,7 @@ def load_sam(model: str, path: Path, device: torch.device) -> SamPrompter:
     sam = build_tiny_sam() if model == "tiny" else sam_model_registry[model]()
     _check_architecture(model, sam.state_dict(), state, path)
     sam.load_state_dict(state)
-    return SamPrompter(sam.eval().requires_grad_(False).to(device))
-
-
-def _stability(logits: Tensor, threshold: float) -> Tensor:
-    """(M,) IoU of the masks above a raised and a lowered threshold; 0 where both are empty."""
-    inner = (logits > threshold + STABILITY_OFFSET).sum(dim=(1, 2))
-    outer = (logits > threshold - STABILITY_OFFSET).sum(dim=(1, 2))
-    return inner / outer.clamp(min=1)
+    return SamPrompter(sam.eval().requires_grad_(False).to(device), options)
 
 
 def _check_architecture(model: str, own: dict[str, Tensor], state: dict[str, Tensor], path: Path) -> None:

@@ -4,24 +4,31 @@ A `BagJob` says what is to be made and can be pickled. A `BagWorker` holds the l
 job; the same job and image ids give the same bags, whoever makes them and whatever was made before.
 """
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 from data.bag_schema import Bag
-from data.coco import ImageRecord
 from data.errors import UserError
-from data.images import Pixels, read_image
+from data.images import read_image
 from data.point_set import PointSet
+from stages.bags.background import InBackground, fetched_ahead
 from stages.bags.checkpoints import checkpoint_path
 from stages.bags.config import BagsConfig
 from stages.bags.preflight import image_field
-from stages.bags.recipes import RECIPES, PromptedPoint, make_bag
-from stages.bags.sam import load_sam
+from stages.bags.recipes import RECIPES, Point, PromptedPoint, make_bag, prompt
+from stages.bags.sam import PreparedImage, load_sam
+from stages.bags.speed import encode_batch, repeatable, sam_options
 from stages.devices import pick_device
+
+_IMAGES_IN_HAND = 2  # whose masks wait for their run-length codes: at 60 points some 300 MB each
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +54,28 @@ class ShardResult:
         bags: By (image_id, point_id).
         dropped: What was left out of the bags, by reason.
         failures: image_id -> why it has no bags; empty unless failures are tolerated.
+        seconds: How long the shard waited for the "encoder" and the "decoder".
     """
 
     bags: list[Bag] = field(default_factory=list)
     dropped: Counter[str] = field(default_factory=Counter)
     failures: dict[int, UserError] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=lambda: {"encoder": 0.0, "decoder": 0.0})
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Add the time of the block to `seconds`."""
+        started = time.monotonic()
+        yield
+        self.seconds[name] += time.monotonic() - started
 
 
 class BagWorker:
-    """A loaded SAM and the job it works for."""
+    """A loaded SAM and the job it works for.
+
+    While the device encodes and decodes, one thread reads and scales the images that come next, and another makes
+    run-length codes and bags of the masks before.
+    """
 
     def __init__(self, job: BagJob, *, quiet: bool = False) -> None:
         """Load the weights, downloading official ones if need be.
@@ -64,8 +84,10 @@ class BagWorker:
         """
         config = job.config
         path = checkpoint_path(config.sam, config.checkpoint, quiet=quiet)
+        device = pick_device(config.device)
         self._job, self._recipe = job, RECIPES[config.recipe]
-        self._sam = load_sam(config.sam, path, pick_device(config.device))
+        self._batch = encode_batch(config, device)
+        self._sam = load_sam(config.sam, path, device, sam_options(config, device))
 
     def make_shard(
         self, image_ids: Sequence[int], *, on_image: Callable[[], object] = lambda: None, tolerate: bool = False
@@ -79,35 +101,55 @@ class BagWorker:
         Raises: UserError naming the points file, for an image that cannot be read.
         """
         result = ShardResult()
-        for image_id in image_ids:
+        made: list[Future[list[tuple[Bag, Counter[str]]]]] = []
+        with (
+            repeatable(),
+            fetched_ahead(self._prepare, image_ids, self._batch + 1) as images,
+            InBackground(_IMAGES_IN_HAND) as background,
+        ):
+            while batch := list(islice(images, self._batch)):
+                ready = self._ready(batch, result, tolerate)
+                with result.timed("encoder"):
+                    encoded = self._sam.encode(list(ready.values()))
+                for image_id, one in zip(ready, encoded, strict=True):
+                    with result.timed("decoder"):
+                        prompted = prompt(self._sam, one, list(points_of(self._job.points, image_id)), self._recipe)
+                    made.append(background.put(self._bags, image_id, prompted))
+                for _ in batch:
+                    on_image()
+        for future in made:
+            for bag, left_out in future.result():
+                result.bags.append(bag)
+                result.dropped.update(left_out)
+        return result
+
+    def _prepare(self, image_id: int) -> PreparedImage:
+        points = self._job.points
+        image = points.images[image_id]
+        path, field = self._job.files[image_id], image_field(image)
+        return self._sam.prepare(read_image(path, image.height, image.width, file=points.source, field=field))
+
+    def _ready(
+        self, batch: Sequence[tuple[int, Future[PreparedImage]]], result: ShardResult, tolerate: bool
+    ) -> dict[int, PreparedImage]:
+        """The images of the batch that could be read."""
+        ready = {}
+        for image_id, image in batch:
             try:
-                pixels = self._read(image_id)
+                ready[image_id] = image.result()
             except UserError as error:
                 if not tolerate:
                     raise
                 result.failures[image_id] = error
-            else:
-                self._add_bags(self._job.points.images[image_id], pixels, result)
-            on_image()
-        return result
+        return ready
 
-    def _read(self, image_id: int) -> Pixels:
-        points = self._job.points
-        image = points.images[image_id]
-        path, field = self._job.files[image_id], image_field(image)
-        return read_image(path, image.height, image.width, file=points.source, field=field)
-
-    def _add_bags(self, image: ImageRecord, pixels: Pixels, result: ShardResult) -> None:
-        encoded = self._sam.encode_image(pixels)
-        for point in points_of(self._job.points, image.image_id):
-            bag, left_out = make_bag(self._sam, encoded, image, point, self._recipe)
-            result.bags.append(bag)
-            result.dropped.update(left_out)
+    def _bags(self, image_id: int, prompted: Sequence[PromptedPoint]) -> list[tuple[Bag, Counter[str]]]:
+        return [make_bag(self._job.points.images[image_id], point, self._recipe) for point in prompted]
 
 
-def points_of(points: PointSet, image_id: int) -> Iterator[PromptedPoint]:
+def points_of(points: PointSet, image_id: int) -> Iterator[Point]:
     """The points of one image by ascending id."""
     first, last = np.searchsorted(points.image_id, [image_id, image_id + 1])
     for row in range(first, last):
         x, y = points.xy[row].tolist()
-        yield PromptedPoint(int(points.point_id[row]), int(points.category_id[row]), (x, y))
+        yield Point(int(points.point_id[row]), int(points.category_id[row]), (x, y))

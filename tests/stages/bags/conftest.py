@@ -14,7 +14,8 @@ from data.points import PointSet, read_points, write_points
 from stages.bags import worker
 from stages.bags.checkpoints import TINY_WEIGHTS
 from stages.bags.config import BagsConfig
-from stages.bags.sam import DecodedMasks, load_sam
+from stages.bags.decoded_masks import DecodedMasks, masks_at_hand
+from stages.bags.sam import load_sam
 
 
 @pytest.fixture(scope="session")
@@ -69,24 +70,36 @@ def points(tmp_path, images_dir) -> PointSet:
     return read_points(path)
 
 
+def decoded_of(masks, score, stability, token) -> DecodedMasks:
+    """(M, H, W) masks as SAM's decoder would give them."""
+    made = masks_at_hand(masks)
+    return DecodedMasks(made.codes, made.box_xyxy, made.area, score, stability, token)
+
+
 class BrightnessSam:
     """In SAM's place where only what happens around it is tested: masks are thresholds of the image's brightness."""
 
-    def encode_image(self, image):
+    def prepare(self, image):
         return image.astype(np.float32).mean(axis=2)
 
+    def encode(self, images):
+        return images
+
     def point_masks(self, image, point_xy):
-        value = image[int(point_xy[1]), int(point_xy[0])]
-        return self._masks(image >= np.array([value - 20, value, 0])[:, None, None], np.array([1, 2, 3]))
+        values = [image[int(y), int(x)] for x, y in point_xy]
+        return [
+            self._masks(image >= np.array([value - 20, value, 0])[:, None, None], np.array([1, 2, 3]))
+            for value in values
+        ]
 
     def box_masks(self, image, point_xy, box_xyxy):
         columns, rows = np.arange(image.shape[1]), np.arange(image.shape[0])[:, None]
         inside = [(columns >= x1) & (columns < x2 - 3) & (rows >= y1) & (rows < y2) for x1, y1, x2, y2 in box_xyxy]
-        return self._masks(np.stack(inside), np.zeros(len(inside)))
+        return [self._masks(mask[None], np.zeros(1)) for mask in inside]
 
     def _masks(self, masks, token):
         share = masks.mean(axis=(1, 2)).astype(np.float32)
-        return DecodedMasks(masks, 1 - share, share, token.astype(np.int8))
+        return decoded_of(masks, 1 - share, share, token.astype(np.int8))
 
 
 @pytest.fixture

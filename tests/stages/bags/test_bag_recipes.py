@@ -3,11 +3,11 @@ import pytest
 
 from data.coco import ImageRecord
 from data.masks import decode_masks
-from stages.bags.recipes import RECIPES, PromptedPoint, make_bag
-from stages.bags.sam import DecodedMasks
+from stages.bags.decoded_masks import DecodedMasks, masks_at_hand
+from stages.bags.recipes import RECIPES, Point, make_bag, prompt
 
 IMAGE = ImageRecord(4, "a.png", 40, 60)
-POINT = PromptedPoint(9, 2, (25.7, 20.2))
+POINT = Point(9, 2, (25.7, 20.2))
 
 
 def rectangle(left, top, right, bottom):
@@ -27,19 +27,23 @@ class ScriptedSam:
         self.point, self.boxes, self.asked = point, boxes, None
 
     def point_masks(self, encoded, point_xy):
-        return self._answer(self.point, [1, 2, 3])
+        return [self._answer(self.point, [1, 2, 3])] * len(point_xy)
 
     def box_masks(self, encoded, point_xy, box_xyxy):
         self.asked = box_xyxy
-        return self._answer(self.boxes[: len(box_xyxy)], [0, 3, 1][: len(box_xyxy)])
+        answer = self._answer(self.boxes[: len(box_xyxy)], [0, 3, 1][: len(box_xyxy)])
+        return [answer.rows(row, row + 1) for row in range(len(answer))]
 
     def _answer(self, masks, tokens):
         score = np.array([0.6, 0.9, 0.7], np.float32)[: len(masks)]
-        return DecodedMasks(np.stack(masks), score, score - np.float32(0.1), np.array(tokens, np.int8))
+        made = masks_at_hand(np.stack([np.zeros((IMAGE.height, IMAGE.width), bool), *masks])[1:])
+        token = np.array(tokens, np.int8)
+        return DecodedMasks(made.codes, made.box_xyxy, made.area, score, score - np.float32(0.1), token)
 
 
 def _make(sam, recipe):
-    bag, dropped = make_bag(sam, None, IMAGE, POINT, RECIPES[recipe])
+    (prompted,) = prompt(sam, None, [POINT], RECIPES[recipe])
+    bag, dropped = make_bag(IMAGE, prompted, RECIPES[recipe])
     return bag, decode_masks(list(bag.counts), IMAGE.height, IMAGE.width), dict(dropped)
 
 
@@ -97,12 +101,12 @@ def test_a_point_that_sam_gives_nothing_keeps_the_pixel_under_it(recipe):
 def test_a_real_sam_refines_within_its_image(tiny_sam, photographs):
     image = photographs[0]
     height, width = image.shape[:2]
-    encoded = tiny_sam.encode_image(image)
-    record = ImageRecord(1, "a.jpg", height, width)
-    multimask, _ = make_bag(
-        tiny_sam, encoded, record, PromptedPoint(1, 1, (width / 2, height / 2)), RECIPES["multimask"]
+    (encoded,) = tiny_sam.encode([tiny_sam.prepare(image)])
+    record, point = ImageRecord(1, "a.jpg", height, width), Point(1, 1, (width / 2, height / 2))
+    multimask, refined = (
+        make_bag(record, prompt(tiny_sam, encoded, [point], RECIPES[name])[0], RECIPES[name])[0]
+        for name in ("multimask", "refined")
     )
-    refined, _ = make_bag(tiny_sam, encoded, record, PromptedPoint(1, 1, (width / 2, height / 2)), RECIPES["refined"])
     first = len(multimask.counts)
     assert list(refined.counts[:first]) == list(multimask.counts)
     assert first <= len(refined.counts) <= 6

@@ -10,7 +10,7 @@ from segment_anything.utils.amg import batched_mask_to_box, calculate_stability_
 from data.coco import ImageRecord
 from data.masks import decode_masks
 from stages.bags.checkpoints import TINY_WEIGHTS
-from stages.bags.recipes import RECIPES, PromptedPoint, make_bag
+from stages.bags.recipes import RECIPES, Point, make_bag, prompt
 from stages.bags.sam import SamPrompter, load_sam
 from stages.bags.tiny_sam import build_tiny_sam
 
@@ -23,11 +23,12 @@ def _points(image, count):
 
 def _assert_bag_is_predictors(prompter, encoded, predictor, image, point_xy):
     height, width = image.shape[:2]
-    record, point = ImageRecord(1, "a.jpg", height, width), PromptedPoint(1, 1, point_xy)
-    bag, dropped = make_bag(prompter, encoded, record, point, RECIPES["multimask"])
-    prompt = {"point_coords": np.array([point_xy]), "point_labels": np.ones(1, int), "multimask_output": True}
-    masks, scores, _ = predictor.predict(**prompt)
-    logits, _, _ = predictor.predict(**prompt, return_logits=True)
+    record, recipe = ImageRecord(1, "a.jpg", height, width), RECIPES["multimask"]
+    (prompted,) = prompt(prompter, encoded, [Point(1, 1, point_xy)], recipe)
+    bag, dropped = make_bag(record, prompted, recipe)
+    ask = {"point_coords": np.array([point_xy]), "point_labels": np.ones(1, int), "multimask_output": True}
+    masks, scores, _ = predictor.predict(**ask)
+    logits, _, _ = predictor.predict(**ask, return_logits=True)
     filled = masks.any(axis=(1, 2))
     assert dropped["empty_masks"] == (~filled).sum()
     assert filled.any()
@@ -44,7 +45,7 @@ def _assert_bag_is_predictors(prompter, encoded, predictor, image, point_xy):
 
 def _compare(prompter, predictor, image, count):
     predictor.set_image(image)
-    encoded = prompter.encode_image(image)
+    (encoded,) = prompter.encode([prompter.prepare(image)])
     assert torch.equal(encoded.features, predictor.features)
     for point_xy in _points(image, count):
         _assert_bag_is_predictors(prompter, encoded, predictor, image, point_xy)

@@ -1,0 +1,93 @@
+"""From the decoder's small logits to masks of the original size, as `SamPredictor` makes them, and their features."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from stages.bags.decoded_masks import BinaryMasks, DecodedMasks, masks_at_hand, masks_on_device
+
+STABILITY_OFFSET = 1.0
+# On a CPU one mask at a time: several at once leave the caches and cost three times as much. On a GPU as many as
+# make about this many pixels, so that memory follows the image.
+_PIXELS_AT_ONCE = 1 << 26
+
+
+class MaskEnlarger:
+    """Makes masks out of one SAM's logits."""
+
+    def __init__(self, sam: Any) -> None:
+        """Args: sam: A `segment_anything.modeling.Sam`."""
+        self._sam = sam
+
+    def enlarge(
+        self, low_res: Tensor, score: Tensor, token: NDArray[np.int8], sizes: tuple[tuple[int, int], tuple[int, int]]
+    ) -> DecodedMasks:
+        """Masks, boxes, areas and stability.
+
+        Args:
+            low_res: (M, h, w) logits.
+            score: (M,) predicted IoU.
+            token: (M,).
+            sizes: (height, width) of the image as SAM saw it, and of the original.
+        """
+        masks, stability = [], []
+        for part in low_res.split(self._at_once(low_res.device.type, sizes[1])):
+            logits = self._sam.postprocess_masks(part[None], *sizes)[0]
+            made, steady = self._at_hand(logits) if logits.device.type == "cpu" else self._on_device(logits)
+            masks.append(made)
+            stability.append(steady)
+        return DecodedMasks(
+            [code for part in masks for code in part.codes],
+            np.concatenate([part.box_xyxy for part in masks]),
+            np.concatenate([part.area for part in masks]),
+            score.float().cpu().numpy(),
+            np.concatenate(stability),
+            token,
+        )
+
+    def _at_once(self, device: str, original_size: tuple[int, int]) -> int:
+        pixels = max(original_size[0] * original_size[1], self._sam.image_encoder.img_size**2)
+        return 1 if device == "cpu" else max(1, _PIXELS_AT_ONCE // pixels)
+
+    def _at_hand(self, logits: Tensor) -> tuple[BinaryMasks, NDArray[np.float32]]:
+        values, threshold = logits.numpy(), self._sam.mask_threshold
+        inner, outer = (
+            np.array([np.count_nonzero(mask > threshold + offset) for mask in values], np.float32)
+            for offset in (STABILITY_OFFSET, -STABILITY_OFFSET)
+        )
+        return masks_at_hand(values > threshold), np.divide(inner, np.maximum(outer, 1), dtype=np.float32)
+
+    def _on_device(self, logits: Tensor) -> tuple[BinaryMasks, NDArray[np.float32]]:
+        threshold = self._sam.mask_threshold
+        inner = (logits > threshold + STABILITY_OFFSET).sum(dim=(1, 2))
+        outer = (logits > threshold - STABILITY_OFFSET).sum(dim=(1, 2))
+        return masks_on_device(logits > threshold), (inner / outer.clamp(min=1)).cpu().numpy()
+
+
+def pooled_features(
+    features: Tensor, small: Tensor, input_size: tuple[int, int], inside_of: int
+) -> NDArray[np.float16]:
+    """SAM's image features, averaged over each mask.
+
+    Args:
+        features: (1, C, h, w) of one image.
+        small: (M, n * h, n * w) bool, the masks before they are enlarged.
+        input_size: (height, width) of the image within SAM's square; what lies beyond is padding.
+        inside_of: Side of that square.
+    Returns: (M, C) float16; the average over the whole image for a mask that is empty at this size.
+    """
+    height, width = features.shape[2:]
+    weights = F.adaptive_avg_pool2d(small[None].float(), (height, width))[0]
+    rows = torch.arange(height, device=small.device)[:, None] * inside_of < input_size[0] * height
+    columns = torch.arange(width, device=small.device) * inside_of < input_size[1] * width
+    valid = (rows & columns).float()
+    weights = weights * valid
+    empty = weights.sum(dim=(1, 2), keepdim=True) == 0
+    weights = torch.where(empty, valid, weights).flatten(1)  # (M, h*w)
+    pooled = weights @ features[0].flatten(1).T.float() / weights.sum(dim=1, keepdim=True)
+    result: NDArray[np.float16] = pooled.half().cpu().numpy()
+    return result

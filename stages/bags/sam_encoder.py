@@ -1,0 +1,76 @@
+"""SAM's image encoder made fast; what it gives differs from the exact one by rounding only.
+
+Attention and MLP run in the chosen precision, while the sum that they add to (the residual stream), the norms'
+arithmetic and the neck stay in float32. The relative-position bias is the sum of a term by the key's row and one by
+its column; it goes to `scaled_dot_product_attention` as a mask. On a CPU that mask, 800 MB for one global block of
+ViT-B, is made piece by piece, each small enough for the cache. Modules and weights are SAM's own.
+"""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import torch
+from segment_anything.modeling.image_encoder import get_rel_pos
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+_MASK_VALUES = {"cpu": 1 << 22}  # of the bias that is made at once; all of it where nothing is said
+
+
+def speed_up_encoder(encoder: Any, dtype: torch.dtype) -> None:
+    """Change an `ImageEncoderViT` in place: weights of attention and MLP to `dtype`, attention as above."""
+    for block in encoder.blocks:
+        block.attn.to(dtype)
+        block.mlp.to(dtype)
+        for norm in (block.norm1, block.norm2):
+            norm.forward = partial(_norm, norm, dtype)
+        block.attn.forward = partial(_attention, block.attn, _position_tables(block.attn))
+
+
+def _norm(norm: nn.LayerNorm, dtype: torch.dtype, tokens: Tensor) -> Tensor:
+    return F.layer_norm(tokens, norm.normalized_shape, norm.weight, norm.bias, norm.eps).to(dtype)
+
+
+def _position_tables(attention: Any) -> tuple[Tensor, Tensor] | None:
+    """(h, h, d) and (w, w, d): the learned code of every pair of rows and of columns."""
+    if not attention.use_rel_pos:
+        return None
+    height, width = ((len(codes) + 1) // 2 for codes in (attention.rel_pos_h, attention.rel_pos_w))
+    return get_rel_pos(height, height, attention.rel_pos_h), get_rel_pos(width, width, attention.rel_pos_w)
+
+
+def _attention(attention: Any, tables: tuple[Tensor, Tensor] | None, tokens: Tensor) -> Tensor:
+    """What SAM's `Attention.forward` computes; (B, h, w, C) -> (B, h, w, C)."""
+    batch, height, width, _ = tokens.shape
+    heads = attention.num_heads
+    qkv = attention.qkv(tokens).view(batch, height * width, 3, heads, -1)
+    query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # (B, heads, h*w, d)
+    if tables is None:
+        mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2)
+    else:
+        grid = query.unflatten(2, (height, width))
+        by_row = torch.einsum("bnhwd,hkd->bnhwk", grid, tables[0])  # (B, heads, h, w, h)
+        by_column = torch.einsum("bnhwd,wkd->bnhwk", grid, tables[1])  # (B, heads, h, w, w)
+        mixed = torch.empty_like(query.transpose(1, 2), memory_format=torch.contiguous_format)
+        for head, row in _pieces(tokens.device.type, by_row.shape, width):
+            bias = by_row[:, head, row, :, :, None] + by_column[:, head, row, :, None, :]
+            place = slice(row.start * width, row.stop * width)
+            piece = F.scaled_dot_product_attention(
+                query[:, head, place], key[:, head], value[:, head], attn_mask=bias.flatten(4).flatten(2, 3)
+            )
+            mixed[:, place, head] = piece.transpose(1, 2)
+    result: Tensor = attention.proj(mixed.reshape(batch, height, width, -1))
+    return result
+
+
+def _pieces(device: str, shape: torch.Size, width: int) -> Iterator[tuple[slice, slice]]:
+    """Slices of heads and of rows whose biases fit the device's measure."""
+    batch, heads, height = shape[:3]
+    values_per_row = batch * width * height * width
+    budget = _MASK_VALUES.get(device, values_per_row * height * heads)
+    rows = max(1, min(height, budget // values_per_row))
+    together = max(1, budget // (values_per_row * height)) if rows == height else 1
+    for head in range(0, heads, together):
+        for row in range(0, height, rows):
+            yield slice(head, head + together), slice(row, min(row + rows, height))

@@ -1,0 +1,54 @@
+"""From the settings to the way SAM computes on this device, and to its name in a store's fingerprint."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from data.errors import UserError
+from stages.bags.config import BagsConfig
+from stages.bags.sam import SamOptions
+
+# Images encoded, and prompts decoded, at once on the fast path. On a CPU one by one is the fastest: an image fills the
+# cores, and the masks of one prompt still fit into the caches.
+_ENCODE_BATCH = {"cuda": 4}
+_DECODE_BATCH = {"cuda": 32, "mps": 8}
+
+
+def sam_options(config: BagsConfig, device: torch.device) -> SamOptions:
+    """How SAM shall compute on `device`.
+
+    Raises: UserError for float16 on a CPU, which has no arithmetic for it and takes ten times as long.
+    """
+    if not config.fast:
+        return SamOptions(features=config.features)
+    if config.arithmetic == "float16" and device.type == "cpu":
+        problem = "which a CPU computes ten times slower than float32"
+        raise UserError("settings", "precision", "float16", problem, "Use bfloat16")
+    return SamOptions(getattr(torch, config.arithmetic), _DECODE_BATCH.get(device.type, 1), config.features)
+
+
+def encode_batch(config: BagsConfig, device: torch.device) -> int:
+    """Images that are encoded at once."""
+    if not config.fast:
+        return 1
+    return config.encode_batch or _ENCODE_BATCH.get(device.type, 1)
+
+
+def precision_name(config: BagsConfig) -> str:
+    """All settings of this file that decide bits, as the manifest's `precision`."""
+    if not config.fast:
+        return config.arithmetic
+    batch = f", {config.encode_batch} images at once" if config.encode_batch else ""
+    return f"{config.arithmetic}, fast{batch}"
+
+
+@contextmanager
+def repeatable() -> Iterator[None]:
+    """Let cuDNN take only algorithms that give the same bits every time, so that a restart fits what is there."""
+    before = torch.backends.cudnn.deterministic
+    torch.backends.cudnn.deterministic = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.deterministic = before
