@@ -1,14 +1,13 @@
 """Detectron2's .pkl backbones: their names, their pixels, their strides, and nothing in them that could run."""
 
 import os
-import pickle
 from collections import OrderedDict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from pickled_backbones import caffe2_names, pickled
 from segment_scenes import tiny_config
 from torch.nn.functional import conv2d
 
@@ -20,7 +19,6 @@ from stages.segment.pickled_weights import read_arrays, read_pickled_backbone
 from stages.segment.pixels import DETECTRON2_PIXELS, OUR_PIXELS
 
 R50 = {"name": "resnet50", "width": 16, "fpn_channels": 16}
-_LAYERS = {"shortcut": "branch1", "conv1": "branch2a", "conv2": "branch2b", "conv3": "branch2c"}
 
 
 @pytest.fixture(scope="module")
@@ -37,27 +35,6 @@ def trained() -> dict[str, torch.Tensor]:
     }
 
 
-def _caffe2(state: dict[str, torch.Tensor], affine: bool = False) -> dict[str, np.ndarray]:
-    """Names as the MSRA files have them; `affine` leaves the statistics out, as Detectron's models do."""
-    tensors = {"weight": "s", "bias": "b"} if affine else {"weight": "gamma", "bias": "beta"}
-    arrays = {}
-    for key, value in state.items():
-        stage, *rest = key.split(".")
-        head = "res_conv1_bn" if stage == "stem" else f"{stage}_{rest[0]}_{_LAYERS[rest[1]]}_bn"
-        if ".norm.running" in key and affine:
-            continue
-        if ".norm." in key:
-            arrays[f"{head}_{tensors.get(rest[-1], rest[-1])}"] = value.numpy()
-        else:
-            arrays["conv1_w" if stage == "stem" else f"{head.removesuffix('_bn')}_w"] = value.numpy()
-    return {**arrays, "fc1000_w": np.zeros((10, 4), np.float32)}
-
-
-def _written(path: Path, content: Any, protocol: int = 2) -> str:
-    path.write_bytes(pickle.dumps(content, protocol=protocol))
-    return str(path)
-
-
 def _built(weights: str, **settings: Any) -> tuple[dict[str, torch.Tensor], SegmentBackboneConfig, list[str]]:
     said: list[str] = []
     backbone = SegmentBackboneConfig(**R50, weights=weights, **settings)
@@ -66,7 +43,7 @@ def _built(weights: str, **settings: Any) -> tuple[dict[str, torch.Tensor], Segm
 
 
 def test_msra_weights_load_with_their_strides_and_pixels(tmp_path, trained):
-    state, settled, said = _built(_written(tmp_path / "R-50.pkl", _caffe2(trained)))
+    state, settled, said = _built(pickled(tmp_path / "R-50.pkl", caffe2_names(trained)))
     for key, value in trained.items():
         torch.testing.assert_close(state[f"backbone.bottom_up.{key}"], value, rtol=1e-5, atol=1e-7)
     assert settled.stride_in_1x1
@@ -75,7 +52,7 @@ def test_msra_weights_load_with_their_strides_and_pixels(tmp_path, trained):
 
 
 def test_affine_layers_without_statistics_become_frozen_batch_norms(tmp_path, trained):
-    path = _written(tmp_path / "R-50.pkl", {"blobs": _caffe2(trained, affine=True)})
+    path = pickled(tmp_path / "R-50.pkl", {"blobs": caffe2_names(trained, affine=True)})
     state, _, _ = _built(path, stride_in_1x1=True)
     norm = "backbone.bottom_up.res3.1.conv2.norm"
     assert torch.equal(state[f"{norm}.weight"], trained["res3.1.conv2.norm.weight"])
@@ -86,13 +63,13 @@ def test_affine_layers_without_statistics_become_frozen_batch_norms(tmp_path, tr
 def test_torchvision_weights_of_detectron2s_converter_see_normalised_rgb(tmp_path, trained):
     model = {key: value.numpy() for key, value in trained.items()}
     content = {"model": model, "__author__": "torchvision", "matching_heuristics": True}
-    found = read_pickled_backbone(_written(tmp_path / "r50.pkl", content), "resnet50")
+    found = read_pickled_backbone(pickled(tmp_path / "r50.pkl", content), "resnet50")
     assert not found.stride_in_1x1
     assert torch.equal(found.state["backbone.trunk.conv1.weight"], trained["stem.conv1.weight"])
 
 
 def test_a_stem_computes_the_same_on_its_own_pixels(tmp_path, trained):
-    ours = read_pickled_backbone(_written(tmp_path / "m.pkl", _caffe2(trained)), "resnet50").state
+    ours = read_pickled_backbone(pickled(tmp_path / "m.pkl", caffe2_names(trained)), "resnet50").state
     rgb = torch.randint(0, 256, (1, 3, 32, 32)).float()
 
     def normalised(pixels):
@@ -122,7 +99,7 @@ class _Runs:
 )
 def test_code_in_a_pickle_is_refused_and_does_not_run(tmp_path, monkeypatch, content):
     monkeypatch.chdir(tmp_path)
-    _written(tmp_path / "bad.pkl", content)
+    pickled(tmp_path / "bad.pkl", content)
     with pytest.raises(UserError, match=r"bad\.pkl"):
         read_arrays(tmp_path / "bad.pkl")
     assert not (tmp_path / "did-run").exists()
@@ -138,7 +115,7 @@ def test_damaged_and_empty_files_are_refused_by_name(tmp_path, content):
 @pytest.mark.parametrize("protocol", [2, 4, 5])
 def test_arrays_numbers_and_texts_of_every_protocol_are_read(tmp_path, protocol):
     content = OrderedDict(a=np.arange(6.0).reshape(2, 3), b=np.float32(2), c="text", d=b"\x00\xff")
-    _written(tmp_path / "a.pkl", content, protocol)
+    pickled(tmp_path / "a.pkl", content, protocol)
     found = read_arrays(tmp_path / "a.pkl")
     assert np.array_equal(found["a"], content["a"])
     assert (found["b"], found["c"], found["d"]) == (2, "text", b"\x00\xff")
