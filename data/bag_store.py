@@ -13,7 +13,7 @@ from data.bag_decoding import decode_bags
 from data.bag_filesystem import LocalFolder, Location, StoreFolder, store_folder
 from data.bag_manifest import MANIFEST, BagManifest, ShardEntry, read_manifest
 from data.bag_schema import MASK_COLUMNS, SCHEMA, TABLE_COLUMNS, Bag, ShardLabel
-from data.bag_table import BagTable, bag_table
+from data.bag_table import BagTable, Column, bag_table, column_of
 from data.coco import Category, ImageRecord
 from data.errors import UserError
 from data.files import disk_errors
@@ -22,7 +22,7 @@ Masks = dict[int, list[bytes]]
 _MEND = "Delete that shard and run generate-bags again with the same settings, which makes only what is missing"
 
 
-_REQUESTS = 8  # shards of a remote store that are fetched at once
+_REQUESTS = 16  # shards of a remote store that are fetched at once
 
 
 class BagStore:
@@ -83,6 +83,15 @@ class BagStore:
             problem = f"whose shards do not fit the schema ({error})"
             raise UserError(self.folder, "shards", MANIFEST, problem, _MEND) from error
 
+    def read_column(self, name: str) -> Column:
+        """One column of `bag_schema.TABLE_COLUMNS` alone, such as the boxes of every mask.
+
+        Raises: KeyError if there is no such column; UserError naming a shard that cannot be read.
+        """
+        if name not in TABLE_COLUMNS:
+            raise KeyError(name)
+        return column_of([table[name] for table in self._tables([name])])
+
     def read_masks(self, image_id: int) -> Masks:
         """point_id -> COCO compressed counts of its bag, for the points of one image; one small read.
 
@@ -120,21 +129,22 @@ class BagStore:
             rows = self._read(entry, ("image_id", "file_name", "height", "width"))
             yield from dict.fromkeys(ImageRecord(*row.values()) for row in rows.to_pylist())
 
-    def _tables(self) -> Iterator[pa.Table]:
-        """`TABLE_COLUMNS` of every shard, in order; of a remote store some shards are fetched ahead."""
+    def _tables(self, columns: Sequence[str] = TABLE_COLUMNS) -> Iterator[pa.Table]:
+        """Columns of every shard, in order; of a remote store some shards are fetched ahead."""
+
+        def table_of(entry: ShardEntry) -> pa.Table:
+            return _read(open_shard(self._files, entry.file, self.fingerprint), self._files.at(entry.file), columns)
+
         if isinstance(self._files, LocalFolder):
-            yield from (self._read(entry, TABLE_COLUMNS) for entry in self.manifest.shards)
+            yield from map(table_of, self.manifest.shards)
             return
         with ThreadPoolExecutor(_REQUESTS) as pool:
             ahead: deque[Future[pa.Table]] = deque()
             for entry in self.manifest.shards:
-                ahead.append(pool.submit(self._fetch_table, entry))
-                if len(ahead) == _REQUESTS:
+                ahead.append(pool.submit(table_of, entry))
+                if len(ahead) > _REQUESTS:
                     yield ahead.popleft().result()
             yield from (table.result() for table in ahead)
-
-    def _fetch_table(self, entry: ShardEntry) -> pa.Table:
-        return _read(open_shard(self._files, entry.file, self.fingerprint), self._files.at(entry.file), TABLE_COLUMNS)
 
     def _read(self, entry: ShardEntry, columns: Sequence[str], group: int | None = None) -> pa.Table:
         return _read(self._file(entry), self._files.at(entry.file), columns, group)

@@ -183,3 +183,28 @@ def test_an_unfinished_store_says_how_to_finish_it(tmp_path):
 def test_a_bag_without_masks_or_with_uneven_columns_is_a_programming_error():
     with pytest.raises(ValueError, match="point 3"):
         make_bag(1, 3, 2, scores=[0.5, 0.6, 0.7])
+
+
+def test_one_column_is_read_alone_with_the_bounds_of_its_bags(tmp_path):
+    store = write_store(tmp_path)
+    table = store.read_table()
+    boxes = store.read_column("mask_box")
+    np.testing.assert_array_equal(boxes.values, table.box_xyxy)
+    np.testing.assert_array_equal(boxes.offsets, table.offsets)
+    np.testing.assert_array_equal(store.read_column("mask_score").values, table.score)
+    assert store.read_column("point_id").values.tolist() == table.point_id.tolist()
+    assert store.read_column("file_name").values.tolist() == table.file_name.tolist()
+    assert store.read_column("point").offsets is None
+    with pytest.raises(KeyError):
+        store.read_column("mask_counts")
+
+
+def test_bags_come_back_whole_and_images_without_their_masks(tmp_path):
+    store = write_store(tmp_path)
+    bags = [bag for shard in example_shards() for bag in shard]
+    for found, bag in zip(store.iter_bags(), bags, strict=True):
+        assert (found.image_id, found.point_id, found.file_name) == (bag.image_id, bag.point_id, bag.file_name)
+        assert list(found.counts) == list(bag.counts)
+        np.testing.assert_array_equal(found.box_xyxy, bag.box_xyxy)
+    images = {bag.image_id: (bag.file_name, bag.height, bag.width) for bag in bags}
+    assert {image.image_id: (image.file_name, image.height, image.width) for image in store.iter_images()} == images
