@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data.bag_manifest import ShardEntry
-from data.bag_schema import SCHEMA, Bag, ShardLabel
-from data.bag_table import bag_table
+from data.bag_schema import FEATURE_COLUMN, Bag, ShardLabel, is_shard_schema
+from data.bag_table import bag_table, column_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,8 @@ def decode_bags(content: bytes) -> list[Bag]:
     """
     content_table = _table_of(content)
     table = bag_table([content_table])
+    with_features = FEATURE_COLUMN in content_table.column_names and len(table) > 0
+    features = column_of([content_table[FEATURE_COLUMN]]).values if with_features else None
     bags = []
     for row, counts in enumerate(content_table["mask_counts"].to_pylist()):
         bag = slice(table.offsets[row], table.offsets[row + 1])
@@ -60,6 +62,7 @@ def decode_bags(content: bytes) -> list[Bag]:
                 score=table.score[bag],
                 stability=table.stability[bag],
                 source=table.source[bag],
+                feature=None if features is None else features[bag],
             )
         )
     return bags
@@ -70,7 +73,7 @@ def _table_of(content: bytes) -> pa.Table:
         table = pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"not a whole shard ({error})") from error
-    if not table.schema.equals(SCHEMA):
+    if not is_shard_schema(table.schema):
         raise ValueError(f"not the columns of a bag shard: {table.schema.names}")
     return table
 

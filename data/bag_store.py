@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from data.bag_decoding import decode_bags
 from data.bag_filesystem import LocalFolder, Location, StoreFolder, store_folder
 from data.bag_manifest import MANIFEST, BagManifest, ShardEntry, read_manifest
-from data.bag_schema import MASK_COLUMNS, SCHEMA, TABLE_COLUMNS, Bag, ShardLabel
+from data.bag_schema import FEATURE_COLUMN, MASK_COLUMNS, SCHEMA, TABLE_COLUMNS, Bag, ShardLabel, is_shard_schema
 from data.bag_table import BagTable, Column, bag_table, column_of
 from data.coco import Category, ImageRecord
 from data.errors import UserError
@@ -84,11 +84,13 @@ class BagStore:
             raise UserError(self.folder, "shards", MANIFEST, problem, _MEND) from error
 
     def read_column(self, name: str) -> Column:
-        """One column of `bag_schema.TABLE_COLUMNS` alone, such as the boxes of every mask.
+        """One column alone, such as the boxes of every mask.
 
+        Args:
+            name: Of `bag_schema.TABLE_COLUMNS`, or `FEATURE_COLUMN` in a store that was made with features.
         Raises: KeyError if there is no such column; UserError naming a shard that cannot be read.
         """
-        if name not in TABLE_COLUMNS:
+        if name not in (*TABLE_COLUMNS, FEATURE_COLUMN) or name not in self._column_names():
             raise KeyError(name)
         return column_of([table[name] for table in self._tables([name])])
 
@@ -129,18 +131,23 @@ class BagStore:
             rows = self._read(entry, ("image_id", "file_name", "height", "width"))
             yield from dict.fromkeys(ImageRecord(*row.values()) for row in rows.to_pylist())
 
+    def _column_names(self) -> list[str]:
+        """The columns of every shard that has rows."""
+        return list(self._file(next(entry for entry in self.manifest.shards if entry.rows)).schema_arrow.names)
+
     def _tables(self, columns: Sequence[str] = TABLE_COLUMNS) -> Iterator[pa.Table]:
         """Columns of every shard, in order; of a remote store some shards are fetched ahead."""
 
         def table_of(entry: ShardEntry) -> pa.Table:
             return _read(open_shard(self._files, entry.file, self.fingerprint), self._files.at(entry.file), columns)
 
+        filled = [entry for entry in self.manifest.shards if entry.rows]
         if isinstance(self._files, LocalFolder):
-            yield from map(table_of, self.manifest.shards)
+            yield from map(table_of, filled)
             return
         with ThreadPoolExecutor(_REQUESTS) as pool:
             ahead: deque[Future[pa.Table]] = deque()
-            for entry in self.manifest.shards:
+            for entry in filled:
                 ahead.append(pool.submit(table_of, entry))
                 if len(ahead) > _REQUESTS:
                     yield ahead.popleft().result()
@@ -170,7 +177,7 @@ def open_shard(folder: StoreFolder, name: str, fingerprint: str, content: bytes 
         label = ShardLabel.from_metadata(file.metadata.metadata)
     except (pa.ArrowException, OSError, ValueError) as error:
         _refuse(path, error)
-    if not file.schema_arrow.equals(SCHEMA):
+    if not is_shard_schema(file.schema_arrow):
         raise UserError(path, "schema", file.schema_arrow.names, "not the columns of a bag shard", _MEND)
     if label.fingerprint != fingerprint:
         raise UserError(path, "fingerprint", label.fingerprint, "a shard of another store", _MEND)

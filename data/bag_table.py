@@ -102,7 +102,8 @@ def _bounds(lists: pa.Array) -> NDArray[np.int64]:
 
 
 def _plain(array: pa.Array) -> NDArray:
-    """(n,) or (n, size) values that may be written to."""
-    if pa.types.is_fixed_size_list(array.type):
-        return np.array(array.flatten().to_numpy()).reshape(-1, array.type.list_size)
+    """(n,) or (n, size) values that may be written to; ValueError for lists of different lengths."""
+    if pa.types.is_fixed_size_list(array.type) or pa.types.is_list(array.type):
+        values = np.array(array.flatten().to_numpy())
+        return values.reshape(len(array), len(values) // max(len(array), 1))
     return np.array(array.to_numpy(zero_copy_only=False))

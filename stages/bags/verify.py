@@ -14,7 +14,7 @@ from tqdm import tqdm
 from data.bag_choice import TOKENS
 from data.bag_filesystem import Location, StoreFolder, store_folder
 from data.bag_manifest import MANIFEST, BagManifest, ShardEntry, read_manifest
-from data.bag_schema import SCHEMA, FailedImage, ShardLabel
+from data.bag_schema import FEATURE_COLUMN, FailedImage, ShardLabel
 from data.bag_store import open_shard
 from data.bag_table import BagTable, bag_table
 from data.errors import UserError
@@ -132,13 +132,14 @@ def _read_whole(folder: StoreFolder, entry: ShardEntry, fingerprint: str) -> _Sh
     label = ShardLabel.from_metadata(file.metadata.metadata)
     try:
         rows = file.read(use_threads=False)
-        if any(_nulls(rows[name].combine_chunks()) for name in SCHEMA.names):
+        if any(_nulls(rows[name].combine_chunks()) for name in rows.column_names):
             raise ValueError("a value is null")
         counts = rows["mask_counts"].combine_chunks()
         table = bag_table([rows])
         if len(table) == 0 and not label.failed:
             raise ValueError("it is empty")
-        if not np.array_equal(np.diff(counts.offsets), table.bag_sizes):
+        widths = [counts, *(rows[name].combine_chunks() for name in rows.column_names if name == FEATURE_COLUMN)]
+        if any(not np.array_equal(np.diff(lists.offsets), table.bag_sizes) for lists in widths):
             raise ValueError("the lists of a bag are not of one length")
     except (pa.ArrowException, OSError, ValueError) as error:
         raise UserError(path, "content", path, f"not a bag shard ({error})", _MEND) from error

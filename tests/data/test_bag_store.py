@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -208,3 +209,19 @@ def test_bags_come_back_whole_and_images_without_their_masks(tmp_path):
         np.testing.assert_array_equal(found.box_xyxy, bag.box_xyxy)
     images = {bag.image_id: (bag.file_name, bag.height, bag.width) for bag in bags}
     assert {image.image_id: (image.file_name, image.height, image.width) for image in store.iter_images()} == images
+
+
+def test_features_are_a_column_of_a_store_that_has_them(tmp_path):
+    rng = np.random.default_rng(0)
+    shards = [
+        [dataclasses.replace(bag, feature=rng.normal(size=(len(bag.counts), 5)).astype(np.float16)) for bag in shard]
+        for shard in example_shards()
+    ]
+    store = write_store(tmp_path / "with", shards)
+    features = store.read_column("mask_feature")
+    np.testing.assert_array_equal(features.values, np.concatenate([bag.feature for shard in shards for bag in shard]))
+    np.testing.assert_array_equal(features.offsets, store.read_table().offsets)
+    for found, bag in zip(store.iter_bags(), [bag for shard in shards for bag in shard], strict=True):
+        np.testing.assert_array_equal(found.feature, bag.feature)
+    with pytest.raises(KeyError):
+        write_store(tmp_path / "without").read_column("mask_feature")
