@@ -14,7 +14,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # What Detectron2 imports, for its tests on a source folder.
 DETECTRON2_NEEDS := fvcore iopath omegaconf hydra-core yacs cloudpickle tabulate termcolor matplotlib
 
-.PHONY: demo test test-slow test-detectron2 lint tiny-sam bench-select clean
+.PHONY: demo test test-slow test-detectron2 lint tiny-sam bench-select bench-bags clean
 
 demo: $(RUNTIME)
 	$(BIN)/sapnet-pipe demo --out $(OUT) $(ARGS)
@@ -42,6 +42,10 @@ lint: $(DEV)
 # How fast the selector is; the last line is JSON.
 bench-select: $(DEV)
 	$(BIN)/python tests/benchmarks/bench_select.py $(ARGS)
+
+# IMAGES is a folder of photographs; without one, rendered scenes. About nine minutes on two cores.
+bench-bags: $(DEV)
+	$(BIN)/python tests/benchmarks/bench_bags.py $(if $(IMAGES),--images $(IMAGES)) $(ARGS)
 
 tiny-sam: $(DEV)
 	$(BIN)/python -m stages.bags.tiny_training --out stages/bags/weights/tiny_sam.pt $(ARGS)

@@ -79,6 +79,10 @@ class SamPrompter:
             speed_up_encoder(sam.image_encoder, options.fast)
         self._decoder, self._enlarger = PromptDecoder(sam), MaskEnlarger(sam)
 
+    def position_code(self) -> Tensor:
+        """(1, C, h, w) code of the grid of every image."""
+        return self._decoder.position_code()
+
     def prepare(self, image: NDArray[np.uint8]) -> PreparedImage:
         """(H, W, 3) uint8 RGB scaled; takes no device, so that another thread can do it ahead."""
         scaled = self._transform.apply_image(image)
@@ -89,7 +93,7 @@ class SamPrompter:
     def encode(self, images: Sequence[PreparedImage]) -> list[EncodedImage]:
         """Embed images: together on the fast path; one by one on the exact one, where company would change bits."""
         size = 1 if self._options.fast is None else max(1, len(images))
-        position_code, encoded = self._decoder.position_code(), []
+        position_code, encoded = self.position_code(), []
         for start in range(0, len(images), size):
             part = images[start : start + size]
             pixels = [self._sam.preprocess(image.pixels.to(self._sam.device)[None]) for image in part]

@@ -40,6 +40,7 @@ class PromptDecoder:
         )
         self._upscaling = _channels_last(self._decoder.output_upscaling) if sam.device.type == "cpu" else None
 
+    @torch.inference_mode()
     def position_code(self) -> Tensor:
         """(1, C, h, w) code of the image's grid, the same for every image."""
         code: Tensor = self._prompt_encoder.get_dense_pe()
@@ -62,6 +63,8 @@ class PromptDecoder:
         Returns: (B, 4, 4h, 4w) logits and (B, 4) predicted IoUs of all mask tokens.
         """
         sparse, dense = self._prompt_encoder(points=points, boxes=boxes, masks=None)
+        if side.tokens is not None:  # then they are not looked at, and copying one value per channel is cheaper
+            features, position_code = features[..., :1, :1], position_code[..., :1, :1]
         with _replaced(self._replacements(side)):
             low_res, score = self._decoder.predict_masks(
                 image_embeddings=features,
@@ -140,7 +143,15 @@ def _channels_last(upscaling: nn.Sequential) -> Forward:
                 dense = features.permute(0, 2, 3, 1)
                 features = layer(dense).permute(0, 3, 1, 2) if dense.is_contiguous() else layer(features)
             else:
-                features = layer(features.contiguous())
+                features = _norm(layer, features.contiguous())
         return features
 
     return upscale
+
+
+def _norm(norm: Any, features: Tensor) -> Tensor:
+    """SAM's `LayerNorm2d`, its steps in its order but in place: (B, C, h, w) -> (B, C, h, w)."""
+    centred = features - features.mean(1, keepdim=True)
+    variance = centred.pow(2).mean(1, keepdim=True)
+    centred /= torch.sqrt(variance + norm.eps)
+    return centred.mul_(norm.weight[:, None, None]).add_(norm.bias[:, None, None])

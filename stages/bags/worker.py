@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -71,7 +72,7 @@ class ShardResult:
 
 
 class BagWorker:
-    """A loaded SAM and the job it works for.
+    """A loaded SAM, `sam`, on `device`, and the job it works for; `batch` images are encoded at once.
 
     While the device encodes and decodes, one thread reads and scales the images that come next, and another makes
     run-length codes and bags of the masks before.
@@ -84,10 +85,16 @@ class BagWorker:
         """
         config = job.config
         path = checkpoint_path(config.sam, config.checkpoint, quiet=quiet)
-        device = pick_device(config.device)
+        self.device = pick_device(config.device)
+        self.batch = encode_batch(config, self.device)
+        self.sam = load_sam(config.sam, path, self.device, sam_options(config, self.device))
         self._job, self._recipe = job, RECIPES[config.recipe]
-        self._batch = encode_batch(config, device)
-        self._sam = load_sam(config.sam, path, device, sam_options(config, device))
+
+    def for_job(self, job: BagJob) -> "BagWorker":
+        """This worker, its SAM loaded, for other images or points; the settings are to be the same."""
+        other = copy(self)
+        other._job = job
+        return other
 
     def make_shard(
         self, image_ids: Sequence[int], *, on_image: Callable[[], object] = lambda: None, tolerate: bool = False
@@ -104,16 +111,16 @@ class BagWorker:
         made: list[Future[list[tuple[Bag, Counter[str]]]]] = []
         with (
             repeatable(),
-            fetched_ahead(self._prepare, image_ids, self._batch + 1) as images,
+            fetched_ahead(self._prepare, image_ids, self.batch + 1) as images,
             InBackground(_IMAGES_IN_HAND) as background,
         ):
-            while batch := list(islice(images, self._batch)):
+            while batch := list(islice(images, self.batch)):
                 ready = self._ready(batch, result, tolerate)
                 with result.timed("encoder"):
-                    encoded = self._sam.encode(list(ready.values()))
+                    encoded = self.sam.encode(list(ready.values()))
                 for image_id, one in zip(ready, encoded, strict=True):
                     with result.timed("decoder"):
-                        prompted = prompt(self._sam, one, list(points_of(self._job.points, image_id)), self._recipe)
+                        prompted = prompt(self.sam, one, list(points_of(self._job.points, image_id)), self._recipe)
                     made.append(background.put(self._bags, image_id, prompted))
                 for _ in batch:
                     on_image()
@@ -127,7 +134,7 @@ class BagWorker:
         points = self._job.points
         image = points.images[image_id]
         path, field = self._job.files[image_id], image_field(image)
-        return self._sam.prepare(read_image(path, image.height, image.width, file=points.source, field=field))
+        return self.sam.prepare(read_image(path, image.height, image.width, file=points.source, field=field))
 
     def _ready(
         self, batch: Sequence[tuple[int, Future[PreparedImage]]], result: ShardResult, tolerate: bool
