@@ -19,6 +19,7 @@ class Report:
         next_step: The command to run next, if there is one.
         notes: What must not be overlooked, a line each.
         shown: What people see in place of the whole result.
+        silent: Show nothing: another of the processes that did this together does.
     """
 
     title: str
@@ -26,10 +27,13 @@ class Report:
     next_step: str | None = None
     notes: Sequence[str] = ()
     shown: Mapping[str, Any] | None = None
+    silent: bool = False
 
 
 def show(report: Report, *, as_json: bool, quiet: bool) -> None:
     """Print the report; with `as_json` the last line of standard output is the result as JSON."""
+    if report.silent:
+        return
     if not quiet:
         typer.echo(report.title)
         for name, value in _flat(report.result if report.shown is None else report.shown).items():

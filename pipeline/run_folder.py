@@ -26,13 +26,17 @@ class RunFolder:
     Attributes:
         path: The folder.
         manifest: What manifest.json holds.
+        written: Whether this process writes; of several that train together the first one does.
     """
 
     path: Path
     manifest: dict[str, Any]
+    written: bool = True
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Record the result metrics and that the run is complete."""
+        if not self.written:
+            return
         write_json(self.path / _MANIFEST, {**self.manifest, "status": "complete", "result": result}, indent=2)
 
 
@@ -60,6 +64,9 @@ def open_run(
         "inputs": dict(inputs),
         "versions": _versions(),
     }
+    if not _is_first():
+        yield RunFolder(path, manifest, written=False)
+        return
     before = _check_free(path, manifest, settings, resume)
     with made_folder(path):
         try:
@@ -72,6 +79,12 @@ def open_run(
             elif not _has_learnt(path):
                 _empty(path)
             raise
+
+
+def _is_first() -> bool:
+    from stages.processes import is_first
+
+    return is_first()
 
 
 def _check_free(path: Path, manifest: Mapping[str, Any], settings: BaseModel, resume: bool) -> dict[str, bytes]:

@@ -6,23 +6,29 @@ import torch
 
 from data.errors import UserError
 from stages.cores import available_cores
+from stages.processes import own_share, rank_here
 
 
 def pick_device(name: str = "auto") -> torch.device:
     """The device behind a ``device`` setting.
 
     Args:
-        name: ``auto`` (CUDA, else MPS, else CPU), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        name: ``auto`` (CUDA, else MPS, else CPU), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``. Of several processes
+            that `torchrun` started each takes a GPU of its own.
     Raises: UserError if there is no such device here.
     """
+    several = own_share().count > 1
     if name == "auto":
-        return torch.device("cuda:0" if torch.cuda.is_available() else "mps" if _has_mps() else "cpu")
+        alone = "mps" if _has_mps() and not several else "cpu"
+        name = "cuda" if torch.cuda.is_available() else alone
     try:
         device = torch.device(name)
     except RuntimeError as error:
         raise _no_device(name, "which is not a device name") from error
+    if several and (device.type == "mps" or device.index is not None):
+        raise _no_device(name, "one device for several processes")
     if device.type == "cuda":
-        index = device.index or 0
+        index = rank_here() if device.index is None else device.index
         if index >= torch.cuda.device_count():
             raise _no_device(name, f"but this machine shows {torch.cuda.device_count()} CUDA devices")
         return torch.device("cuda", index)

@@ -17,10 +17,14 @@ class MetricLog:
         out: The run folder; made if need be.
         keep_bytes: metrics.jsonl is first cut to this length; what a killed run wrote after its checkpoint goes.
         first_step: TensorBoard hides older events from this step on.
+        silent: Touch and write nothing: another process of this training does.
     """
 
-    def __init__(self, out: Path, keep_bytes: int, first_step: int) -> None:
+    def __init__(self, out: Path, keep_bytes: int, first_step: int, *, silent: bool = False) -> None:
         self.path = out / "metrics.jsonl"
+        self._silent = silent
+        if silent:
+            return
         with disk_errors(self.path):
             out.mkdir(parents=True, exist_ok=True)
             self.path.touch()
@@ -32,6 +36,8 @@ class MetricLog:
 
     def write(self, record: Mapping[str, float | int | str], step: int) -> None:
         """Append a record; numbers also become TensorBoard scalars at `step`."""
+        if self._silent:
+            return
         with disk_errors(self.path):
             self._file.write((json.dumps(record, allow_nan=False) + "\n").encode())
             self._file.flush()
@@ -41,7 +47,7 @@ class MetricLog:
 
     def bytes_written(self) -> int:
         """Length of metrics.jsonl now."""
-        return self._file.tell()
+        return 0 if self._silent else self._file.tell()
 
     def __enter__(self) -> "MetricLog":
         return self
@@ -49,8 +55,9 @@ class MetricLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
-        self._events.close()
+        if not self._silent:
+            self._file.close()
+            self._events.close()
 
 
 def metrics_size(out: Path) -> int:

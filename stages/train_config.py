@@ -12,7 +12,7 @@ class TrainConfig(BaseModel, frozen=True, extra="forbid"):
 
     max_iterations: int = Field(default=0, ge=0, description="Optimiser steps; 0 takes the number of epochs instead.")
     epochs: float = Field(default=12.0, gt=0, description="Passes over the images, used when max_iterations is 0.")
-    batch_size: int = Field(default=4, gt=0, description="Images per optimiser step.")
+    batch_size: int = Field(default=4, gt=0, description="Images per optimiser step, of all processes together.")
     lr: float = Field(
         default=0.01, gt=0, description="Peak learning rate; where it is not set, base_lr * batch_size / base_batch."
     )

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from data.errors import UserError
 from stages.checkpoint import Checkpoint, save_checkpoint
 from stages.metric_log import MetricLog
+from stages.processes import averaged, is_first
 from stages.train_config import TrainConfig, lr_at
 
 MAX_SKIPPED_IN_A_ROW = 5
@@ -57,13 +58,15 @@ class TrainStep:
         self.fabric.backward(total)
         norm = self._clip()
         names = [*values, "loss", "grad_norm"]
-        numbers = torch.stack([v.detach().float() for v in (*values.values(), total, norm)]).tolist()
+        numbers = averaged(torch.stack([v.detach().float() for v in (*values.values(), total, norm)])).tolist()
         record = dict(zip(names, numbers, strict=True))
         self._update(iteration, record)
         return record
 
     def save(self, iteration: int) -> None:
-        """Write the checkpoint after `iteration` steps."""
+        """Write the checkpoint after `iteration` steps, if this is the process that writes."""
+        if not is_first():
+            return
         scaler = getattr(self.fabric._precision, "scaler", None)
         state = Checkpoint(
             model=self.net.module.state_dict(),

@@ -1,6 +1,7 @@
 """One training loop for the selector and the segmenter, on Lightning Fabric."""
 
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.strategies import DDPStrategy, Strategy
 from torch import nn
 from tqdm import tqdm
 
@@ -16,6 +18,7 @@ from stages.checkpoint import Checkpoint, checkpoint_path, load_checkpoint, load
 from stages.devices import limit_threads, pick_device
 from stages.loader import load_in_order
 from stages.metric_log import MetricLog, metrics_size
+from stages.processes import is_first, own_share, processes_here, wait_for_all
 from stages.train_config import TrainConfig, lr_at, resolve_length
 from stages.train_step import Batch, LossFn, TrainStep, Window
 
@@ -55,10 +58,14 @@ def train(
 ) -> TrainResult:
     """Train `model` in place until `config.max_iterations` steps are done, writing the run folder `out`.
 
+    Of several processes that `torchrun` started each is given its share of the global batch, gradients and values are
+    averaged over them, and the first one writes.
+
     Args:
         model: Trained where ``requires_grad``; left on the device it was trained on.
         loss_fn: Called with the model (call it, not its methods) and a batch on the device; returns named scalars.
-            Those whose name starts with ``loss`` are summed and minimised, the others are only logged.
+            Those whose name starts with ``loss`` are summed and minimised, the others are only logged. With several
+            processes their mean must be the value of the whole batch (see `stages.processes.part_of_total`).
         batch_at: A pure function of the iteration, so that a resumed run sees the same batches. Runs in worker
             processes if ``config.workers``. A batch is tensors in tuples, lists or dicts, or has ``.to(device)``.
         resume: Go on from ``out/checkpoints/last.pt`` if it is there; else start anew.
@@ -72,6 +79,7 @@ def train(
     limit_threads()
     target = pick_device(device)
     fabric = _fabric(target, config)
+    fabric.launch()
     optimizer = _optimizer(model, config, target)
     path = checkpoint_path(out)
     restored = load_checkpoint(path) if resume and path.is_file() else None
@@ -83,7 +91,8 @@ def train(
     start = restored.iteration if restored else 0
     kept = restored.metrics_bytes if restored else metrics_size(out) if keep_metrics else 0
     net.train()
-    with MetricLog(out, kept, start) as log:
+    wait_for_all()  # nobody reads the checkpoint any more
+    with MetricLog(out, kept, start, silent=not is_first()) as log:
         step = TrainStep(fabric, net, optim, loss_fn=loss_fn, config=config, seed=seed, log=log, path=path)
         if restored is None:
             step.save(0)
@@ -101,9 +110,8 @@ def _run(
     """Steps `start` to the end, with records and checkpoints."""
     began, window, last = time.perf_counter(), Window(), {"loss": 0.0}
     order = range(start, config.max_iterations)
-    bar = tqdm(
-        load_in_order(batch_at, order, config.workers), total=len(order), unit="it", disable=quiet, dynamic_ncols=True
-    )
+    batches = load_in_order(batch_at, order, config.workers)
+    bar = tqdm(batches, total=len(order), unit="it", disable=quiet or not is_first(), dynamic_ncols=True)
     for iteration, batch in zip(order, bar, strict=True):
         record = step.step(iteration, batch)
         window.add(record)
@@ -117,6 +125,7 @@ def _run(
             on_step(done, record)
         if done % config.checkpoint_every == 0 or done == config.max_iterations:
             step.save(done)
+    wait_for_all()  # the checkpoint is there
     return TrainResult(config.max_iterations, step.skipped, time.perf_counter() - began, last, step.path)
 
 
@@ -124,8 +133,22 @@ def _fabric(device: torch.device, config: TrainConfig) -> Fabric:
     if device.type != "cuda" and config.precision == "16-mixed":
         mend = "Use 32-true or bf16-mixed, or a CUDA device"
         raise UserError("settings", "train.precision", config.precision, f"not possible on {device.type}", mend)
+    count = own_share().count
+    if count > config.batch_size:
+        mend = "Start fewer processes, or raise train.batch_size, which they share"
+        raise UserError("settings", "train.batch_size", config.batch_size, f"less than the {count} processes", mend)
     devices: list[int] | int = [device.index] if device.type == "cuda" and device.index is not None else 1
-    return Fabric(accelerator=device.type, devices=devices, precision=config.precision)
+    strategy: Strategy | str = "auto"
+    if count > 1:
+        devices, strategy = processes_here(), DDPStrategy()
+        warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")  # of 1x1 convolutions
+    return Fabric(
+        accelerator=device.type,
+        devices=devices,
+        num_nodes=count // processes_here(),
+        strategy=strategy,
+        precision=config.precision,
+    )
 
 
 def _optimizer(model: nn.Module, config: TrainConfig, device: torch.device) -> torch.optim.Optimizer:
