@@ -132,12 +132,15 @@ def select(
     resume: options.Resume = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Write explain.parquet: every mask's scores at every step.")
+    ] = False,
 ) -> None:
     """Stage two: learn from the categories which mask of each bag is the object, and write pseudo labels."""
     flags = {"method": method, "device": device, "seed": seed}
     report = select_job.select(
-        bags, images, out, preset=preset, truth=truth, file=config, assign=assign or (), flags=flags, resume=resume,
-        quiet=quiet,
+        bags, images, out, preset=preset, truth=truth, file=config, assign=assign or (), flags=flags, explain=explain,
+        resume=resume, quiet=quiet,
     )  # fmt: skip
     _finish(report, as_json, quiet)
 
@@ -304,3 +307,7 @@ def _usage(error: Exception, arguments: list[str]) -> str:
 def _fail(message: str, code: int) -> int:
     typer.echo(f"sapnet-pipe: {' '.join(message.split())}", err=True)
     return code
+
+
+if __name__ == "__main__":  # for torchrun -m pipeline.cli
+    main()

@@ -25,6 +25,7 @@ def select(
     file: Path | None = None,
     assign: Sequence[str] = (),
     flags: Mapping[str, Any] | None = None,
+    explain: bool = False,
     resume: bool = False,
     quiet: bool = False,
 ) -> Report:
@@ -42,12 +43,19 @@ def select(
     if truth is not None:
         inputs["truth"] = sha256_file(truth)
     with open_run(out, command="select", settings=settings, inputs=inputs, seed=settings.seed, resume=resume) as folder:
-        summary = run(store, images, out, settings, truth=dataset, resume=resume, quiet=quiet).to_dict()
+        summary = run(
+            store, images, out, settings, truth=dataset, explain=explain, resume=resume, quiet=quiet
+        ).to_dict()
         folder.finish(summary)
     labels = out / "pseudo_labels.json"
     following = f"sapnet-pipe train-seg --labels {quote(str(labels))} --images {quote(str(images))} --out RUN2"
     return Report(
-        f"Pseudo labels written to {labels}", summary, following, shown=_shown(summary), notes=_notes(summary)
+        f"Pseudo labels written to {labels}",
+        summary,
+        following,
+        shown=_shown(summary),
+        notes=_notes(summary),
+        silent=not folder.written,
     )
 
 
@@ -55,7 +63,7 @@ def _shown(summary: Mapping[str, Any]) -> dict[str, Any]:
     """The summary without the breakdown of every choice's quality, which manifest.json and --json have whole."""
     shown = {name: value for name, value in summary.items() if name not in ("training", "quality")}
     training = summary["training"] or {}
-    kept = ("iterations", "skipped_steps", "bag_accuracy", "chance", "restarts", "learning_rate")
+    kept = ("iterations", "skipped_steps", "bag_accuracy", "object_accuracy", "chance", "restarts", "learning_rate")
     shown["training"] = {name: training[name] for name in kept if name in training}
     shown["miou"] = {name: figures["miou"] for name, figures in (summary["quality"] or {}).items()}
     return shown
@@ -63,10 +71,16 @@ def _shown(summary: Mapping[str, Any]) -> dict[str, Any]:
 
 def _notes(summary: Mapping[str, Any]) -> list[str]:
     training = summary["training"] or {}
-    if not training.get("at_chance"):
+    if summary["fallback"] is None and not training.get("at_chance"):
         return []
-    accuracy, chance = training["bag_accuracy"], training["chance"]
+    mend = "train longer (--set train.max_iterations=...) or check the points' categories."
+    if summary["fallback"] is None:
+        return [
+            f"The selector has learnt nothing ({training['verdict']}): its choice is no better than a guess; {mend}"
+        ]
+    if not training:
+        return [f"These labels are SAM's top-1, not of {summary['method']}: {summary['fallback']}."]
     return [
-        f"The selector has not learnt the categories (bag accuracy {accuracy:.2f}, chance {chance:.2f}), so its choice "
-        "is no better than a guess: train longer (--set train.max_iterations=...) or check the points' categories."
+        f"The selector has learnt nothing ({summary['fallback']}), so these labels are SAM's top-1, marked by their "
+        f"source: {mend}"
     ]

@@ -8,21 +8,28 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stages.image_batch import View, batch_images, boxes_to_view, points_to_view, view_of
+from stages.processes import Share
 from stages.select.bag_images import BagImages, padded_bags
 from stages.select.config import ImageConfig
 from stages.select.pdg import same_class_neighbours
-from stages.select.select_batch import SelectBatch
+from stages.select.select_batch import SelectBatch, Whole
+
+_ALONE = Share()
 
 
 class TrainBatches:
     """``batch_at`` of the training: shuffled images, half of them mirrored, crowded ones thinned.
 
     Every epoch is another permutation of the images; all draws are functions of (seed, iteration), so that a resumed
-    run goes on with the batches that an undisturbed one would have seen.
+    run goes on with the batches that an undisturbed one would have seen. Of several processes each draws for the whole
+    batch and makes its share of the images.
     """
 
-    def __init__(self, images: BagImages, config: ImageConfig, batch_size: int, seed: int) -> None:
+    def __init__(
+        self, images: BagImages, config: ImageConfig, batch_size: int, seed: int, share: Share = _ALONE
+    ) -> None:
         self._images, self._config, self._batch_size, self._seed = images, config, batch_size, seed
+        self._share = share
         self._pixels = _PixelCache(images, config.cache_mb)
         self._epoch, self._order = -1, np.zeros(0, np.int64)
 
@@ -33,7 +40,10 @@ class TrainBatches:
         chosen = [self._image_at(place) for place in range(first, first + self._batch_size)]
         flips = rng.random(len(chosen)) < 0.5 if self._config.flip else np.zeros(len(chosen), bool)
         rows = [self._thinned(self._images.rows(image), rng) for image in chosen]
-        return build_batch(self._images, self._pixels, self._config, chosen, rows, flips.tolist())
+        begin, end = self._share.bounds(len(chosen))
+        whole = Whole(len(chosen), sum(map(len, rows)), begin, sum(map(len, rows[:begin])))
+        own = slice(begin, end)
+        return build_batch(self._images, self._pixels, self._config, chosen[own], rows[own], flips.tolist()[own], whole)
 
     def _image_at(self, place: int) -> int:
         epoch, index = divmod(place, len(self._images))
@@ -64,7 +74,8 @@ class TestBatches:
         first = index * self._batch_size
         chosen = list(range(first, min(first + self._batch_size, len(self._images))))
         rows = [self._images.rows(image) for image in chosen]
-        return build_batch(self._images, self._pixels, self._config, chosen, rows, [False] * len(chosen))
+        whole = Whole(len(chosen), sum(map(len, rows)))
+        return build_batch(self._images, self._pixels, self._config, chosen, rows, [False] * len(chosen), whole)
 
 
 class _PixelCache:
@@ -91,11 +102,13 @@ def build_batch(
     chosen: Sequence[int],
     rows: Sequence[NDArray[np.int64]],
     flips: Sequence[bool],
+    whole: Whole,
 ) -> SelectBatch:
     """Decode the chosen images and lay their bags out in network pixels.
 
     Args:
         chosen: Images. rows: The bags of each that take part. flips: Whether each is mirrored.
+        whole: What they are a share of.
     """
     records = [images.record(image) for image in chosen]
     views = [
@@ -124,6 +137,7 @@ def build_batch(
         neighbours_xy=neighbours_xy,
         neighbours_valid=neighbours_valid,
         rows=torch.from_numpy(np.concatenate(rows)),
+        whole=whole,
     )
 
 

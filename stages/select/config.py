@@ -86,6 +86,18 @@ class ImageConfig(BaseModel, frozen=True, extra="forbid"):
     cache_mb: int = Field(default=0, ge=0, description="Memory for decoded, resized images; per worker process.")
 
 
+class AssignmentConfig(BaseModel, frozen=True, extra="forbid"):
+    """Beyond the paper: two points of one class in one image may not take the same mask."""
+
+    enabled: bool = Field(
+        default=False,
+        description="Of two such points the one with the smaller margin takes its next best mask that is free.",
+    )
+    iou: float = Field(
+        default=0.8, gt=0, le=1, description="IoU of their boxes from which the masks of two bags are the same."
+    )
+
+
 class TestConfig(BaseModel, frozen=True, extra="forbid"):
     """The selection pass over all points."""
 
@@ -95,9 +107,12 @@ class TestConfig(BaseModel, frozen=True, extra="forbid"):
 
 
 class GuardConfig(BaseModel, frozen=True, extra="forbid"):
-    """The seed guard: a training whose bags are classified no better than by chance starts anew."""
+    """The seed guard: a training that learns nothing starts anew.
 
-    enabled: bool = Field(default=True, description="Watch the bag accuracy.")
+    It shows in the accuracy of the bags' classes; with one class, in how often objects score above negatives.
+    """
+
+    enabled: bool = Field(default=True, description="Watch the accuracy.")
     after: float = Field(
         default=0.25,
         gt=0,
@@ -105,6 +120,9 @@ class GuardConfig(BaseModel, frozen=True, extra="forbid"):
     )
     factor: float = Field(default=1.5, ge=1, description="Accuracy, as a multiple of chance, that shows learning.")
     max_restarts: int = Field(default=2, ge=0, description="Restarts from another seed before giving up.")
+    fallback: bool = Field(
+        default=True, description="Where nothing was learnt, take SAM's top-1 for the labels and mark them so."
+    )
 
 
 class SelectConfig(BaseModel, frozen=True, extra="forbid"):
@@ -124,6 +142,7 @@ class SelectConfig(BaseModel, frozen=True, extra="forbid"):
     prm: PrmConfig = Field(default=PrmConfig(), description="Refinement module.")
     positives: PositivesConfig = Field(default=PositivesConfig(), description="Positive proposals.")
     negatives: NegativesConfig = Field(default=NegativesConfig(), description="Negative proposals.")
+    assignment: AssignmentConfig = Field(default=AssignmentConfig(), description="One mask, one point.")
     image: ImageConfig = Field(default=ImageConfig(), description="Images.")
     train: TrainConfig = Field(default=TrainConfig(), description="Optimiser and schedule.")
     test: TestConfig = Field(default=TestConfig(), description="Selection pass.")

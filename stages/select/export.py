@@ -13,28 +13,32 @@ from stages.select.selection import Selection
 
 
 def export_labels(
-    path: Path, store: BagStore, images: BagImages, selection: Selection, *, info: Mapping[str, Any]
+    path: Path, store: BagStore, images: BagImages, selection: Selection, source: str, *, info: Mapping[str, Any]
 ) -> int:
     """Write the pseudo labels of every point.
 
+    Args:
+        source: The method that made the selection.
     Returns: how many.
     Raises: UserError if the store cannot be read or the file not be written.
     """
     records = [images.record(index) for index in range(len(images))]
-    labels = list(_labels(store, images, selection))
+    labels = list(_labels(store, images, selection, source))
     write_pseudo_labels(path, records, store.categories, labels, info=info)
     return len(labels)
 
 
-def _labels(store: BagStore, images: BagImages, selection: Selection) -> Iterator[PseudoLabel]:
+def _labels(store: BagStore, images: BagImages, selection: Selection, source: str) -> Iterator[PseudoLabel]:
     row = 0
     for _, masks in store.iter_masks():
         for point_id, counts in masks.items():
-            yield _label(images, selection, row, point_id, counts)
+            yield _label(images, selection, source, row, point_id, counts)
             row += 1
 
 
-def _label(images: BagImages, selection: Selection, row: int, point_id: int, counts: list[bytes]) -> PseudoLabel:
+def _label(
+    images: BagImages, selection: Selection, source: str, row: int, point_id: int, counts: list[bytes]
+) -> PseudoLabel:
     table, chosen = images.table, int(selection.bag_index[row])
     if table.point_id[row] != point_id:
         raise ValueError(f"row {row} of the table is point {table.point_id[row]}, of the masks point {point_id}")
@@ -52,6 +56,9 @@ def _label(images: BagImages, selection: Selection, row: int, point_id: int, cou
         margin=_known(selection.margin[row]),
         box_prm=None if np.isnan(box).any() else (float(box[0]), float(box[1]), float(box[2]), float(box[3])),
         alternates=tuple(counts[index] for index in selection.alternates[row] if index >= 0),
+        runner_up=None if selection.runner_up[row] < 0 else int(selection.runner_up[row]),
+        confidence=float(selection.confidence[row]),
+        source=source,
     )
 
 

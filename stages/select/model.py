@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from stages.backbone import ResNetFpn
+from stages.select.accuracy import ClassAccuracy, ObjectAccuracy
 from stages.select.bms import Mined, mine_boxes
-from stages.select.class_accuracy import ClassAccuracy
 from stages.select.config import SelectConfig
 from stages.select.negative_sampling import propose_negatives
 from stages.select.pdg import distance_score, neighbour_distance
@@ -96,6 +96,8 @@ class Selector(nn.Module):
         self.psm = MilHead(config.head.channels, num_classes + 1)
         self.prm = MilHead(config.head.channels, num_classes, config.prm.prior) if config.prm.enabled else None
         self.accuracy = ClassAccuracy(num_classes)
+        rivals = config.prm.enabled and config.negatives.enabled
+        self.object_accuracy = ObjectAccuracy() if rivals else None
 
     def forward(self, batch: SelectBatch, *, mirror: bool = False) -> SelectorOutput:
         """Score and select; in training also draw and score negatives (torch's global random state).
@@ -142,8 +144,14 @@ class Selector(nn.Module):
         if self.training and self.config.negatives.enabled:
             sampled, image_index, keep = propose_negatives(batch, boxes, valid, selected_box, self.config.negatives)
             # The one place where the host waits for values: features of what was dropped would cost more.
-            negatives = prm.cls(features.of_boxes(sampled[keep], image_index[keep])[0]).float()
+            sampled, image_index = sampled[keep], image_index[keep]
+            negatives = prm.cls(features.of_boxes(sampled, image_index)[0]).float()
+            self._compare(batch, own.detach().sum(dim=1), negatives.detach().sigmoid(), image_index)
         return PrmOutput(scores, valid, own, refined.box, refined.rule, negatives)
+
+    def _compare(self, batch: SelectBatch, scores: Tensor, negatives: Tensor, negative_image: Tensor) -> None:
+        if self.object_accuracy is not None:
+            self.object_accuracy.update(scores, batch.class_index, batch.image_index, negatives, negative_image)
 
     def _guidance(self, batch: SelectBatch) -> Tensor | None:
         pdg = self.config.pdg

@@ -38,5 +38,7 @@ def _fill(result: Selection, table: BagTable, rows: NDArray[np.int64]) -> None:
     result.score[rows] = own
     margin = own - others.max(axis=1)
     result.margin[rows] = np.where(np.isfinite(margin), margin, np.nan)
+    result.runner_up[rows] = np.where(np.isfinite(margin), others.argmax(axis=1), -1)
+    result.confidence[rows] = own.clip(0, 1)
     alternates = alternate_masks(torch.from_numpy(scores), torch.from_numpy(valid), torch.from_numpy(chosen))
     result.alternates[rows] = alternates.numpy()

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,17 +16,21 @@ from data.bag_store import BagStore
 from data.bag_table import BagTable
 from data.coco import InstanceDataset
 from data.errors import UserError
+from data.explanations import ExplanationWriter, open_explanations
 from stages.metric_log import MetricLog, metrics_size
+from stages.processes import is_first
 from stages.select.bag_images import BagImages, group_images, require_images
 from stages.select.config import TRAINED_METHODS, SelectConfig, for_method
 from stages.select.export import export_labels
-from stages.select.learn import Learned, learn
+from stages.select.learn import Learned, cannot_learn, learn
 from stages.select.quality import baselines, compare_choices, mask_overlaps, oracle_choice
 from stages.select.rules import as_selection, select_by_rule
-from stages.select.selection import Selection, select_all
+from stages.select.selection import Selection
+from stages.select.selection_pass import explain_rule, select_all
 from stages.train_config import lr_line
 
-LABELS = "pseudo_labels.json"
+LABELS, EXPLANATIONS = "pseudo_labels.json", "explain.parquet"
+FALLBACK = "sam-top1"
 
 
 @dataclass(frozen=True)
@@ -34,10 +39,11 @@ class SelectSummary:
 
     Attributes:
         labels: Pseudo labels written, one per point.
-        pseudo_labels: Where.
+        pseudo_labels: Where. explanations: Where the reasons are, if they were asked for.
         dropped: What stage one could not make a bag of, by reason; stage two drops nothing.
-        training: Iterations, seconds, bag accuracy, chance, the seed guard's verdict and restarts; None for the
-            methods that need no training.
+        training: Iterations, seconds, accuracies, chance, the seed guard's verdict and restarts; None for the methods
+            that need no training, and where there was nothing to learn.
+        fallback: Why the labels are SAM's top-1 though another method was asked for; None if they are not.
         quality: With the truth at hand, mask quality of ``chosen``, of SAM's and other fixed choices, of ``psm`` and
             of the ``oracle``; else None.
     """
@@ -48,14 +54,18 @@ class SelectSummary:
     masks: int
     labels: int
     pseudo_labels: Path
+    explanations: Path | None
     dropped: Mapping[str, int]
     training: dict[str, Any] | None
+    fallback: str | None
     quality: dict[str, Any] | None
     seconds: float
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form."""
-        return asdict(self) | {"pseudo_labels": str(self.pseudo_labels), "dropped": dict(self.dropped)}
+        explanations = None if self.explanations is None else str(self.explanations)
+        paths = {"pseudo_labels": str(self.pseudo_labels), "explanations": explanations}
+        return asdict(self) | {**paths, "dropped": dict(self.dropped)}
 
 
 def run(
@@ -65,14 +75,19 @@ def run(
     config: SelectConfig,
     *,
     truth: InstanceDataset | None = None,
+    explain: bool = False,
     resume: bool = False,
     quiet: bool = False,
 ) -> SelectSummary:
     """Choose a mask for every point and write ``out/pseudo_labels.json``.
 
+    Of several processes that `torchrun` started all train and select, and the first one measures and writes; in the
+    summaries of the others there is no label.
+
     Args:
         out: The run folder, which exists.
         truth: Masks whose annotation ids are the point ids; for measuring, and for the method oracle.
+        explain: Also write ``out/explain.parquet``: the scores of every mask at every step (`data.explanations`).
         resume: Go on with an interrupted training.
     Raises: UserError for images or shards that cannot be read, or settings that cannot work.
     """
@@ -83,13 +98,16 @@ def run(
         raise UserError(store.folder, "points", 0, "a store without a bag", "Make bags for at least one point")
     images = group_images(table, store.categories, images_dir, store.folder)
     overlap = None if truth is None else mask_overlaps(store, table, truth)
-    selection, learned = _select(images, len(store.categories), overlap, config, out, resume, quiet)
-    quality = None
-    if truth is not None and overlap is not None:
-        quality = _quality(store, table, selection, overlap, truth, learned is not None)
-    info = {"method": config.method, "seed": config.seed, "bags": store.fingerprint}
-    labels = export_labels(out / LABELS, store, images, selection, info=info)
-    _record(out, selection, learned, quality)
+    job = _Job(images, len(store.categories), config, out, explain, resume, quiet or not is_first())
+    made = job.select(overlap)
+    quality, labels = None, 0
+    if is_first():
+        if truth is not None and overlap is not None:
+            quality = _quality(store, table, made, overlap, truth)
+        labels = export_labels(
+            out / LABELS, store, images, made.selection, made.source, info=_info(store, config, made)
+        )
+        _record(out, made, quality)
     return SelectSummary(
         method=config.method,
         images=len(images),
@@ -97,48 +115,87 @@ def run(
         masks=len(table.score),
         labels=labels,
         pseudo_labels=out / LABELS,
+        explanations=out / EXPLANATIONS if explain else None,
         dropped=dict(store.manifest.dropped),
-        training=None if learned is None else _training(learned, config),
+        training=None if made.learned is None else _training(made.learned, config),
+        fallback=made.fallback,
         quality=quality,
         seconds=time.perf_counter() - began,
     )
 
 
-def _select(
-    images: BagImages,
-    num_classes: int,
-    overlap: NDArray[np.float32] | None,
-    config: SelectConfig,
-    out: Path,
-    resume: bool,
-    quiet: bool,
-) -> tuple[Selection, Learned | None]:
-    """The choice of the configured method."""
-    if config.method in TRAINED_METHODS:
-        require_images(images)
-        if not quiet:
-            tqdm.write(lr_line(config.train), file=sys.stderr)
-        learned = learn(images, num_classes, config, out, resume=resume, quiet=quiet)
-        return select_all(learned.model, images, config, quiet=quiet), learned
-    if config.method != "oracle":
-        return select_by_rule(images.table, config.method), None
-    if overlap is None:
-        mend = "Give the true masks with --truth, or choose another method"
-        raise UserError("settings", "method", "oracle", "which needs the truth", mend)
-    return as_selection(images.table, oracle_choice(images.table, overlap)), None
+@dataclass(frozen=True)
+class _Made:
+    """The choice, the training behind it if there was one, and why it is SAM's if it should be another's."""
+
+    selection: Selection
+    source: str
+    learned: Learned | None = None
+    fallback: str | None = None
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One choice for all points, by the configured method."""
+
+    images: BagImages
+    num_classes: int
+    config: SelectConfig
+    out: Path
+    explain: bool
+    resume: bool
+    quiet: bool
+
+    def select(self, overlap: NDArray[np.float32] | None) -> _Made:
+        """Choose; `overlap` with the true masks is what the oracle needs."""
+        method, table = self.config.method, self.images.table
+        if method == "oracle" and overlap is None:
+            mend = "Give the true masks with --truth, or choose another method"
+            raise UserError("settings", "method", "oracle", "which needs the truth", mend)
+        learned, reason = self._learn() if method in TRAINED_METHODS else (None, None)
+        with ExitStack() as stack:
+            writer = None
+            if self.explain and is_first():
+                writer = stack.enter_context(open_explanations(self.out / EXPLANATIONS))
+            if learned is not None and reason is None:
+                return _Made(self._run(learned, writer), method, learned)
+            source = method if reason is None else FALLBACK
+            if source == "oracle" and overlap is not None:
+                selection = as_selection(table, oracle_choice(table, overlap))
+            else:
+                selection = select_by_rule(table, source)
+            if writer is not None:
+                explain_rule(writer, self.images, selection)
+            return _Made(selection, source, learned, reason)
+
+    def _run(self, learned: Learned, writer: ExplanationWriter | None) -> Selection:
+        config, quiet = self.config, self.quiet
+        return select_all(learned.model, self.images, config, quiet=quiet, explain=self.explain, writer=writer)
+
+    def _learn(self) -> tuple[Learned | None, str | None]:
+        """A trained selector, and why it is of no use where there was nothing to learn or nothing was learnt."""
+        require_images(self.images)
+        if not self.quiet:
+            tqdm.write(lr_line(self.config.train), file=sys.stderr)
+        reason = cannot_learn(self.images, self.config)
+        if reason is not None:
+            return None, reason
+        learned = learn(self.images, self.num_classes, self.config, self.out, resume=self.resume, quiet=self.quiet)
+        return learned, learned.verdict if learned.at_chance and self.config.guard.fallback else None
+
+
+def _info(store: BagStore, config: SelectConfig, made: _Made) -> dict[str, Any]:
+    """What the label file says of itself."""
+    info = {"method": config.method, "seed": config.seed, "bags": store.fingerprint}
+    return info if made.fallback is None else info | {"fallback": made.source, "fallback_reason": made.fallback}
 
 
 def _quality(
-    store: BagStore,
-    table: BagTable,
-    selection: Selection,
-    overlap: NDArray[np.float32],
-    truth: InstanceDataset,
-    trained: bool,
+    store: BagStore, table: BagTable, made: _Made, overlap: NDArray[np.float32], truth: InstanceDataset
 ) -> dict[str, Any]:
-    choices = baselines(table) | {"chosen": selection.bag_index, "oracle": oracle_choice(table, overlap)}
-    if trained:
-        choices["psm"] = selection.psm_index
+    choices = baselines(table) | {"chosen": made.selection.bag_index, "oracle": oracle_choice(table, overlap)}
+    if made.learned is not None and made.fallback is None:
+        choices["psm"] = made.selection.psm_index
     return {name: quality.to_dict() for name, quality in compare_choices(store, table, choices, truth).items()}
 
 
@@ -146,6 +203,8 @@ def _training(learned: Learned, config: SelectConfig) -> dict[str, Any]:
     return {
         **learned.result.to_dict(),
         "bag_accuracy": learned.bag_accuracy,
+        "object_accuracy": learned.object_accuracy,
+        "verdict": learned.verdict,
         "chance": learned.chance,
         "at_chance": learned.at_chance,
         "restarts": learned.restarts,
@@ -154,11 +213,12 @@ def _training(learned: Learned, config: SelectConfig) -> dict[str, Any]:
     }
 
 
-def _record(out: Path, selection: Selection, learned: Learned | None, quality: Mapping[str, Any] | None) -> None:
+def _record(out: Path, made: _Made, quality: Mapping[str, Any] | None) -> None:
     """The last record of metrics.jsonl: what the selection is worth."""
+    learned = made.learned
     iteration = learned.result.iterations if learned else 0
     record: dict[str, float | int | str] = {"event": "selection", "iteration": iteration}
-    record["mean_score"] = float(selection.score.mean())
+    record |= {"source": made.source, "mean_score": float(made.selection.score.mean())}
     if learned is not None:
         record |= {"bag_accuracy": learned.bag_accuracy, "chance": learned.chance, "at_chance": int(learned.at_chance)}
     for name, figures in (quality or {}).items():

@@ -1,19 +1,59 @@
 """Detects a training that learns nothing: some seeds leave the bags at chance, with a loss that looks flat and calm."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from stages.select.class_accuracy import ClassAccuracy
 from stages.select.config import GuardConfig
+from stages.select.model import Selector
 
 EARLIEST = 100
+OBJECT_CHANCE, OBJECT_WANTED = 0.5, 0.75
+
+
+@dataclass(frozen=True)
+class LearningSign:
+    """The figure that shows whether a training learns.
+
+    Attributes:
+        name: ``bag accuracy`` where the bags have several classes; ``object accuracy`` where they have one.
+        value: Reads it off the model.
+        chance: What nothing learnt gives. wanted: What shows learning.
+    """
+
+    name: str
+    value: Callable[[], float]
+    chance: float
+    wanted: float
+
+    def is_chance(self) -> bool:
+        """Whether the figure shows no learning now."""
+        return self.value() < self.wanted
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.value():.3f}, chance is {self.chance:.3f}, {self.wanted:.3f} would show learning"
 
 
 class AtChanceError(Exception):
-    """The bags are classified no better than by chance after `iteration` steps."""
+    """A training that has learnt nothing after `iteration` steps."""
 
-    def __init__(self, iteration: int, accuracy: float) -> None:
-        super().__init__(f"bag accuracy {accuracy:.3f} after {iteration} steps")
-        self.iteration, self.accuracy = iteration, accuracy
+    def __init__(self, iteration: int, sign: LearningSign) -> None:
+        super().__init__(f"after {iteration} steps {sign}")
+        self.iteration, self.value, self.chance = iteration, sign.value(), sign.chance
+
+
+def learning_sign(model: Selector, num_classes: int, factor: float) -> LearningSign:
+    """The sign for a model whose bags have `num_classes` different classes (which is what counts, not the store's).
+
+    With a single class a constant answer classifies every bag; there objects must stand out against the negatives.
+
+    Raises: ValueError if there is neither a second class nor a negative, see `can_learn`.
+    """
+    if num_classes > 1:
+        wanted = accuracy_wanted(num_classes, factor)
+        return LearningSign("bag accuracy", model.accuracy.balanced, chance_level(num_classes), wanted)
+    if model.object_accuracy is None:
+        raise ValueError("one class and no negatives: there is nothing to learn")
+    return LearningSign("object accuracy", model.object_accuracy.value, OBJECT_CHANCE, OBJECT_WANTED)
 
 
 def chance_level(num_classes: int) -> float:
@@ -22,13 +62,7 @@ def chance_level(num_classes: int) -> float:
 
 
 def accuracy_wanted(num_classes: int, factor: float) -> float:
-    """The balanced accuracy that shows learning.
-
-    A multiple of chance, at most half-way from chance to 1. With a single class a constant answer is right, and only
-    a selector that calls most bags background has failed: half will do.
-    """
-    if num_classes <= 1:
-        return 0.5
+    """The balanced accuracy that shows learning: a multiple of chance, at most half-way from chance to 1."""
     chance = chance_level(num_classes)
     return min(factor * chance, (1 + chance) / 2)
 
@@ -38,26 +72,20 @@ class SeedGuard:
     """Judges a training once; ``on_step`` for `stages.training.train`.
 
     Attributes:
-        accuracy: The model's running accuracy.
-        num_classes: Classes that the bags really have.
         iteration: When to judge.
         restarts_left: With none left the training goes on to its end whatever it shows.
     """
 
     config: GuardConfig
-    accuracy: ClassAccuracy
-    num_classes: int
+    sign: LearningSign
     iteration: int
     restarts_left: int
 
     def __call__(self, iteration: int, values: dict[str, float]) -> None:
         """Raises: AtChanceError if this is the moment to judge, and the training is to be started anew."""
-        if self.config.enabled and iteration == self.iteration and self.restarts_left > 0 and self.at_chance():
-            raise AtChanceError(iteration, self.accuracy.balanced())
-
-    def at_chance(self) -> bool:
-        """Whether the running accuracy shows no learning."""
-        return self.accuracy.balanced() < accuracy_wanted(self.num_classes, self.config.factor)
+        due = self.config.enabled and iteration == self.iteration and self.restarts_left > 0
+        if due and self.sign.is_chance():
+            raise AtChanceError(iteration, self.sign)
 
 
 def judged_at(after: float, max_iterations: int) -> int:

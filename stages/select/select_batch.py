@@ -5,6 +5,15 @@ from typing import NamedTuple
 from torch import Tensor
 
 
+class Whole(NamedTuple):
+    """The batch of all processes together, and where this process's share of it begins: images and bags of both."""
+
+    images: int
+    bags: int
+    first_image: int = 0
+    first_bag: int = 0
+
+
 class SelectBatch(NamedTuple):
     """N bags of I images, M masks per bag and P neighbours per point (both padded); all in network pixels.
 
@@ -20,6 +29,7 @@ class SelectBatch(NamedTuple):
         filled: (V,) int64, where it is True, counted through N * M; made beside the images, so no device has to wait.
         neighbours_xy, neighbours_valid: (N, P, 2) float32, (N, P) bool, the other points of the class in the image.
         rows: (N,) int64, the bags' rows in the table.
+        whole: What this batch is a share of.
     """
 
     images: Tensor
@@ -35,3 +45,4 @@ class SelectBatch(NamedTuple):
     neighbours_xy: Tensor
     neighbours_valid: Tensor
     rows: Tensor
+    whole: Whole

@@ -1,20 +1,16 @@
-"""The selection pass: every point of the store, one chosen mask each."""
+"""What was chosen for every point, and how a batch's scores become a choice."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from lightning_fabric.utilities.apply_func import move_data_to_device
 from numpy.typing import NDArray
-from tqdm import tqdm
+from torch import Tensor
 
-from stages.devices import pick_device
-from stages.loader import load_in_order
-from stages.select.bag_images import BagImages
-from stages.select.batches import TestBatches
-from stages.select.config import SelectConfig
+from stages.select.assignment import distinct_masks
+from stages.select.config import AssignmentConfig
 from stages.select.mask_choice import alternate_masks, mask_of_box
-from stages.select.model import Selector, SelectorOutput
+from stages.select.model import SelectorOutput
 from stages.select.select_batch import SelectBatch
 
 
@@ -30,6 +26,9 @@ class Selection:
         psm_score, prm_score: (N,) float32, the modules' scores of the chosen mask; NaN where there is no such module.
         margin: (N,) float32, the last module's score of the chosen mask minus the highest of the others; negative
             where mining moved the choice, NaN in a bag of one.
+        runner_up: (N,) int64, the highest scored of the others; -1 in a bag of one.
+        confidence: (N,) float32 in [0, 1], how sure it is that the chosen mask is the object.
+        reassigned: (N,) bool, whether another point of the class had the better claim to the first choice.
         box_prm: (N, 4) float32, the mined box in original pixels; NaN without PRM.
         alternates: (N, 3) int64, masks for multi-mask supervision; -1 where the bag has no more.
     """
@@ -40,6 +39,9 @@ class Selection:
     psm_score: NDArray[np.float32]
     prm_score: NDArray[np.float32]
     margin: NDArray[np.float32]
+    runner_up: NDArray[np.int64]
+    confidence: NDArray[np.float32]
+    reassigned: NDArray[np.bool_]
     box_prm: NDArray[np.float32]
     alternates: NDArray[np.int64]
 
@@ -57,51 +59,65 @@ def empty_selection(count: int) -> Selection:
         psm_score=nothing(count),
         prm_score=nothing(count),
         margin=nothing(count),
+        runner_up=np.full(count, -1, np.int64),
+        confidence=nothing(count),
+        reassigned=np.zeros(count, bool),
         box_prm=nothing(count, 4),
         alternates=np.full((count, 3), -1, np.int64),
     )
 
 
-def select_all(model: Selector, images: BagImages, config: SelectConfig, *, quiet: bool) -> Selection:
-    """Run the trained selector over all points at test resolution; crowded images are not thinned."""
-    device = pick_device(config.device)
-    model.to(device).eval()
-    batches = TestBatches(images, config.image, config.test.batch_size)
-    order = range(len(batches))
-    loaded = load_in_order(batches, order, config.test.workers)
-    result = empty_selection(len(images.table))
-    sizes = np.stack([images.table.height, images.table.width], axis=1)
-    with torch.inference_mode():
-        for batch in tqdm(loaded, total=len(order), desc="select", unit="batch", disable=quiet, dynamic_ncols=True):
-            moved = move_data_to_device(batch, device)
-            chosen = choose(moved, model(moved, mirror=config.test.flip))
-            rows = batch.rows.numpy()
-            for field in fields(Selection):
-                getattr(result, field.name)[rows] = getattr(chosen, field.name)
-            scale = batch.image_size[batch.image_index].numpy() / sizes[rows]  # resized / original: (height, width)
-            result.box_prm[rows] /= np.tile(scale[:, ::-1], 2)
-    return result
+def choose(batch: SelectBatch, output: SelectorOutput, sam_score: Tensor, assignment: AssignmentConfig) -> Selection:
+    """Masks and scores of one batch; `box_prm` still in network pixels.
 
+    Masks that nothing else tells apart (two of one box) rank by SAM's score, so the order of a bag never matters.
 
-def choose(batch: SelectBatch, output: SelectorOutput) -> Selection:
-    """Masks and scores of one batch; `box_prm` still in network pixels."""
-    bags = torch.arange(len(batch.rows), device=batch.boxes.device)
-    masks = batch.boxes.shape[1]
-    last = output.own if output.prm is None else output.prm.own
-    box = output.box if output.prm is None else output.prm.box
-    scores = last[:, :masks]
-    chosen = mask_of_box(batch.boxes, batch.valid, box, scores)
-    others = scores.masked_fill(~batch.valid, -torch.inf).index_put((bags, chosen), scores.new_tensor(-torch.inf))
-    margin = scores[bags, chosen] - others.max(dim=1).values
-    nothing = torch.full_like(margin, torch.nan)
+    Args:
+        sam_score: (N, M) float32.
+    """
+    prm, masks = output.prm, batch.boxes.shape[1]
+    last, box = (output.own, output.box) if prm is None else (prm.own, prm.box)
+    order = sam_score.masked_fill(~batch.valid, -torch.inf).sort(dim=1, descending=True, stable=True).indices
+    boxes = batch.boxes.gather(1, order[..., None].expand(-1, -1, 4))
+    valid, scores = batch.valid.gather(1, order), last[:, :masks].gather(1, order)
+    chosen = mask_of_box(boxes, valid, box, scores)
+    own, margin, runner_up = _against_others(scores, valid, chosen)
+    moved = torch.zeros_like(chosen, dtype=torch.bool)
+    if assignment.enabled:
+        group = batch.image_index * (int(batch.class_index.max()) + 1) + batch.class_index
+        chosen, moved = distinct_masks(boxes, valid, scores, chosen, margin, group, iou=assignment.iou)
+        own, margin, runner_up = _against_others(scores, valid, chosen)
+    nothing = torch.full_like(own, torch.nan)
+    alternates = alternate_masks(scores, valid, chosen)
+    index = order.gather(1, chosen[:, None])
     columns = {
-        "bag_index": chosen,
+        "bag_index": index[:, 0],
         "psm_index": output.selected,
         "score": last.sum(dim=1).clamp(0, 1),
-        "psm_score": output.own[bags, chosen],
-        "prm_score": nothing if output.prm is None else output.prm.own[bags, chosen],
-        "margin": torch.where(margin.isfinite(), margin, nothing),
-        "box_prm": nothing[:, None].expand(-1, 4) if output.prm is None else box,
-        "alternates": alternate_masks(scores, batch.valid, chosen),
+        "psm_score": output.own.gather(1, index)[:, 0],
+        "prm_score": nothing if prm is None else own,
+        "margin": margin,
+        "runner_up": torch.where(runner_up < 0, -1, order.gather(1, runner_up.clamp(min=0)[:, None])[:, 0]),
+        "confidence": _confidence(own, margin),
+        "reassigned": moved,
+        "box_prm": nothing[:, None].expand(-1, 4) if prm is None else box,
+        "alternates": torch.where(alternates < 0, -1, order.gather(1, alternates.clamp(min=0))),
     }
     return Selection(**{name: column.cpu().numpy() for name, column in columns.items()})
+
+
+def _confidence(own: Tensor, margin: Tensor) -> Tensor:
+    """(N,) in [0, 1]: the chosen mask's score against that of the best of the others; 1 in a bag of one."""
+    other = own - margin.nan_to_num(nan=torch.inf)
+    return torch.where(other.isinf(), 1.0, own / (own + other).clamp(min=1e-12))
+
+
+def _against_others(scores: Tensor, valid: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Scores (N,) of the chosen masks, how far they are ahead of the best of the others, and which those are.
+
+    A bag of one has the margin NaN and the runner-up -1.
+    """
+    own = scores.gather(1, chosen[:, None])[:, 0]
+    best, index = scores.masked_fill(~valid, -torch.inf).scatter(1, chosen[:, None], -torch.inf).max(dim=1)
+    alone = best.isinf()
+    return own, torch.where(alone, torch.nan, own - best), torch.where(alone, -1, index)

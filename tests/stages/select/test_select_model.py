@@ -9,7 +9,7 @@ from toy_store import toy_config
 from stages.backbone_config import build_backbone
 from stages.select.model import Selector
 from stages.select.pdg import same_class_neighbours
-from stages.select.select_batch import SelectBatch
+from stages.select.select_batch import SelectBatch, Whole
 from stages.select.step_losses import StepLosses
 
 
@@ -46,6 +46,7 @@ def batch(masks: int = 4) -> SelectBatch:
         neighbours_xy=torch.cat([xy, torch.zeros(1, 1, 2)]),
         neighbours_valid=torch.cat([known, torch.zeros(1, 1, dtype=torch.bool)]),
         rows=torch.arange(3),
+        whole=Whole(2, 3),
     )
 
 
@@ -80,7 +81,7 @@ def test_a_bag_says_the_same_alone_and_in_company() -> None:
     model, plain = selector(), batch()
     alone = plain._replace(
         images=plain.images[1:], image_size=plain.image_size[1:], image_index=torch.tensor([0]),
-        slot=torch.tensor([0]), most_bags=1, filled=torch.arange(4),
+        slot=torch.tensor([0]), most_bags=1, filled=torch.arange(4), whole=Whole(1, 1),
         **{name: getattr(plain, name)[2:] for name in (
             "class_index", "point_xy", "boxes", "valid", "neighbours_xy", "neighbours_valid", "rows")},
     )  # fmt: skip
