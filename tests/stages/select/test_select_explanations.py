@@ -12,6 +12,7 @@ from test_select_model import batch, selector
 from toy_store import toy_config, toy_store
 
 from data.explanations import SCHEMA
+from stages.select.boxes import box_iou
 from stages.select.config import AssignmentConfig
 from stages.select.run import run
 from stages.select.selection import choose
@@ -77,7 +78,18 @@ def test_without_explain_no_file_is_written(tmp_path: Path) -> None:
     assert not (tmp_path / "out" / "explain.parquet").exists()
 
 
-def test_a_bag_of_one_is_certain_and_has_no_runner_up() -> None:
+def test_confidence_is_the_bag_scores_times_how_well_the_mask_fits_the_mined_box() -> None:
+    model, given = selector(), batch()
+    with torch.no_grad():
+        output = model(given)
+        chosen = choose(given, output, torch.rand(3, 4), AssignmentConfig())
+    boxes = given.boxes[torch.arange(3), torch.from_numpy(chosen.bag_index)]
+    wanted = output.own.sum(1).clamp(0, 1) * output.prm.own.sum(1).clamp(0, 1) * box_iou(boxes, output.prm.box)
+    assert np.allclose(chosen.confidence, wanted)
+    assert ((chosen.confidence >= 0) & (chosen.confidence <= 1)).all()
+
+
+def test_a_bag_of_one_has_no_runner_up() -> None:
     model, given = selector(), batch()
     valid = given.valid.clone()
     valid[2, 1:] = False
@@ -85,9 +97,7 @@ def test_a_bag_of_one_is_certain_and_has_no_runner_up() -> None:
     with torch.no_grad():
         chosen = choose(given, model(given), torch.rand(3, 4), AssignmentConfig())
     assert chosen.runner_up[2] == -1
-    assert chosen.confidence[2] == 1
     assert np.isnan(chosen.margin[2])
-    assert (chosen.confidence[:2] < 1).all()
     assert chosen.alternates[2].tolist() == [-1, -1, -1]
 
 
