@@ -1,9 +1,9 @@
 """Pseudo labels: a COCO instance file with one chosen mask per point, and why it was chosen.
 
 pycocotools, Detectron2, torchvision and supervision read the file unchanged. Beyond COCO's keys an annotation has
-``score``, ``confidence``, ``source``, ``point``, ``bag_index``, ``runner_up``, ``psm_score``, ``prm_score``, ``margin``,
-``box_prm`` (XYXY; null where the method makes none) and ``alternates``, the bag's other masks that train beside the
-chosen one.
+``score``, ``confidence``, ``source``, ``point``, ``bag_index``, ``runner_up``, ``psm_score``, ``prm_score``,
+``margin``, ``box_prm`` (XYXY; null where the method makes none) and ``alternates``, the bag's other masks that train
+beside the chosen one.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -55,6 +55,9 @@ class PseudoLabel:
     source: str | None = None
 
 
+_SURENESS = ("confidence", "score")
+
+
 def write_pseudo_labels(
     path: Path,
     images: Sequence[ImageRecord],
@@ -89,11 +92,8 @@ def read_pseudo_labels(path: Path) -> InstanceDataset:
     """
     dataset = read_instances(path)
     for annotation in dataset.annotations:
-        field = f"annotation {annotation.annotation_id}"
-        for name in ("score", "confidence"):
-            value = annotation.extra.get(name)
-            if value is not None and not is_number(value):
-                raise UserError(path, f"{field}.{name}", value, "which is not a finite number", "Give one, or none")
+        for name in _SURENESS:
+            _number_of(annotation, name, path)
         _check_alternates(annotation, path)
     return dataset
 
@@ -105,6 +105,23 @@ def alternates_of(annotation: InstanceAnnotation, image: ImageRecord, *, file: P
         segmentation_to_counts(mask, image.height, image.width, file=file, field=f"{field}[{index}]")
         for index, mask in enumerate(_check_alternates(annotation, file))
     )
+
+
+def confidence_of(annotation: InstanceAnnotation, *, file: Path) -> float | None:
+    """How sure the label is: its ``confidence``, else its ``score``; None if it has neither, as true masks.
+
+    Raises: UserError for a value that is no finite number.
+    """
+    found = [_number_of(annotation, name, file) for name in _SURENESS]
+    return next((value for value in found if value is not None), None)
+
+
+def _number_of(annotation: InstanceAnnotation, name: str, file: Path) -> float | None:
+    value = annotation.extra.get(name)
+    if value is not None and not is_number(value):
+        field = f"annotation {annotation.annotation_id}.{name}"
+        raise UserError(file, field, value, "which is not a finite number", "Give one, or none")
+    return None if value is None else float(value)
 
 
 def _check_alternates(annotation: InstanceAnnotation, file: Path) -> list[Any]:

@@ -172,6 +172,12 @@ class SegmentConfig(BaseModel, frozen=True, extra="forbid"):
     engine: EngineName = Field(default="auto", description="What hosts the training: detectron2, builtin, or auto.")
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:N or mps.")
     seed: int = Field(default=0, ge=0, description="Seed of the weights, the order of images and every random draw.")
+    min_score: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Labels whose confidence is lower do not train; their objects are background.",
+    )
     init: str = Field(
         default="", description="SOLOv2 checkpoint to start from: a model_final.pth of ours, or AdelaiDet's."
     )

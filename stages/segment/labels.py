@@ -12,7 +12,7 @@ from data.errors import UserError
 from data.files import resolve_inside
 from data.images import read_image
 from data.masks import decode_masks, rle_area
-from data.pseudo_labels import alternates_of
+from data.pseudo_labels import alternates_of, confidence_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +70,11 @@ def read_masks(image: LabelledImage) -> tuple[NDArray[np.uint8], list[NDArray[np
     return masks, alternates
 
 
-def read_labels(path: Path, images_dir: Path, *, with_alternates: bool) -> LabelSet:
+def read_labels(path: Path, images_dir: Path, *, with_alternates: bool, min_score: float = 0.0) -> LabelSet:
     """Read any COCO instances file, pseudo labels or true masks, and keep what trains.
+
+    Args:
+        min_score: Labels of less confidence are left out; one without confidence and score is taken to be certain.
 
     Crowd regions and empty masks are left out and counted. Everything is turned into compressed run lengths at once:
     it checks every mask before hours are spent, and takes a fraction of the memory of the parsed JSON.
@@ -84,6 +87,8 @@ def read_labels(path: Path, images_dir: Path, *, with_alternates: bool) -> Label
     for annotation in dataset.annotations:
         if annotation.iscrowd:
             dropped["crowd"] += 1
+        elif min_score > 0 and _below(annotation, min_score, path):
+            dropped[f"confidence under {min_score:g}"] += 1
         else:
             grouped[annotation.image_id].append(annotation)
     images = tuple(
@@ -92,11 +97,17 @@ def read_labels(path: Path, images_dir: Path, *, with_alternates: bool) -> Label
     )
     if not any(image.counts for image in images):
         reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
-        raise UserError(path, "annotations", reasons, "of which none can train", "Give masks of single objects")
+        mend = "Give masks of single objects" + (", or lower min_score" if min_score > 0 else "")
+        raise UserError(path, "annotations", reasons, "of which none can train", mend)
     _require_photographs(images, images_dir, path)
     return LabelSet(
         path, images_dir, images, dataset.categories, {reason: count for reason, count in dropped.items() if count}
     )
+
+
+def _below(annotation: InstanceAnnotation, min_score: float, file: Path) -> bool:
+    confidence = confidence_of(annotation, file=file)
+    return confidence is not None and confidence < min_score
 
 
 def _labelled(

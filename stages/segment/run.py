@@ -96,7 +96,8 @@ def run(
         notes.add("the settings under detectron2 do not concern engine builtin and change nothing.")
     limit_threads()
     device = pick_device(config.device)
-    label_set = read_labels(labels, images_dir, with_alternates=config.loss.mps_weight > 0)
+    with_alternates = config.loss.mps_weight > 0
+    label_set = read_labels(labels, images_dir, with_alternates=with_alternates, min_score=config.min_score)
     truth = read_truth(val_labels, label_set.categories) if val_labels else None
     model, description = _network(out, config, label_set, resume, notes)
     start = _Start(model, description, label_set, truth, val_images or images_dir, out, resume, quiet)

@@ -53,6 +53,25 @@ def test_alternates_are_read_only_where_they_train(tmp_path):
     assert batch.targets[0].alternates.shape == (2, 2)
 
 
+def test_labels_that_are_not_sure_enough_are_left_out_and_counted(tmp_path):
+    path = write_scenes(tmp_path / "s", [4])
+
+    def rate(content):
+        for annotation, sure in zip(content["annotations"], ({"confidence": 0.6, "score": 0.1}, {"confidence": 0.4},
+                                                              {"score": 0.4}, {}), strict=True):  # fmt: skip
+            annotation.pop("score", None)
+            annotation.update(sure)
+
+    _change(path, rate)
+    labels = read_labels(path, tmp_path / "s/images", with_alternates=True, min_score=0.5)
+    assert labels.dropped == {"confidence under 0.5": 2}
+    assert [len(image.counts) for image in labels.images] == [2]  # the sure one, and the one that says nothing
+    assert read_labels(path, tmp_path / "s/images", with_alternates=True).dropped == {}
+    _change(path, lambda content: content["annotations"][0].update(confidence="high"))
+    with pytest.raises(UserError, match=r"confidence = high, which is not a finite number"):
+        read_labels(path, tmp_path / "s/images", with_alternates=True, min_score=0.5)
+
+
 def test_labels_without_any_object_are_refused(tmp_path):
     path = write_scenes(tmp_path / "s", [0, 0], crowd=True)
     with pytest.raises(UserError, match="none can train"):
