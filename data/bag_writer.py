@@ -54,6 +54,7 @@ class BagWriter:
         self._shards = shards
         self._wanted = sorted(range(shards) if wanted is None else wanted)
         self._done: dict[int, WholeShard] = {}
+        self._reopened = False
         self._resume(reopen)
 
     @property
@@ -87,6 +88,8 @@ class BagWriter:
         shard = read_shard(content, shard_name(index))
         if (shard.label.fingerprint, shard.label.index) != (self.identity.fingerprint(), index):
             raise ValueError(f"shard {index}: the bytes are those of another shard")
+        if self._reopened:
+            self._unfinish()
         self.folder.write(shard_name(index), content)
         self._done[index] = shard
 
@@ -129,13 +132,20 @@ class BagWriter:
                 self.manifest = manifest
                 self.folder.remove(PARTIAL_MANIFEST)
                 return
+            self._reopened = self._is_all_there(manifest)
         if found is None:
             _refuse_other_files(self.folder, names)
-        write_partial_manifest(self.folder, self.identity)
-        self.folder.remove(MANIFEST)
+        if not self._reopened:
+            self._unfinish()
         for name in names:
             if is_shard_name(name):
                 self._keep(name)
+
+    def _unfinish(self) -> None:
+        """From here on the store is not finished."""
+        write_partial_manifest(self.folder, self.identity)
+        self.folder.remove(MANIFEST)
+        self._reopened = False
 
     def _is_all_there(self, manifest: BagManifest) -> bool:
         listed = {entry.file: entry.bytes for entry in manifest.shards}
@@ -203,7 +213,7 @@ def open_writer(
         location: Path or URL of the store's folder.
         shards: Of the whole store.
         wanted: The shards that this run is to make; all if None. With fewer it ends as a part of a store.
-        reopen: Take a finished store as unfinished, to replace shards in it.
+        reopen: Take a finished store as one whose shards may be replaced; it stays finished until the first one is.
     Raises: UserError if another process writes there, another store or other files are there, or it is not writable.
     """
     folder = store_folder(location)

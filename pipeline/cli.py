@@ -96,6 +96,12 @@ def generate_bags(
     features: Annotated[
         bool | None, typer.Option("--features", help="Also keep SAM's image features of each mask.")
     ] = None,
+    max_failure_rate: Annotated[
+        float | None, typer.Option(help="Share of the images that may be unreadable.", show_default="0")
+    ] = None,
+    retry_failed: Annotated[
+        bool | None, typer.Option("--retry-failed", help="Try the images again that could not be read before.")
+    ] = None,
     config: options.Config = None,
     assign: options.Assign = None,
     device: options.Device = None,
@@ -106,7 +112,8 @@ def generate_bags(
     """Stage one: a bag of candidate masks for every point. Run it again to go on after an interruption."""
     flags = {
         "sam": sam, "checkpoint": checkpoint, "recipe": recipe, "fast": fast, "precision": precision,
-        "features": features, "device": device, "seed": seed,
+        "features": features, "max_failure_rate": max_failure_rate, "retry_failed": retry_failed, "device": device,
+        "seed": seed,
     }  # fmt: skip
     _finish(
         bag_jobs.generate_bags(points, images, out, file=config, assign=assign or (), flags=flags, quiet=quiet),
@@ -159,14 +166,11 @@ def train_seg(
     device: options.Device = None,
     seed: options.Seed = None,
     resume: options.Resume = False,
-    min_score: Annotated[
-        float | None, typer.Option(help="Leave out labels of less confidence.", show_default="0")
-    ] = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Stage three: train SOLOv2 on the labels."""
-    flags = {"min_score": min_score, "engine": engine, "device": device, "seed": seed}
+    flags = {"engine": engine, "device": device, "seed": seed}
     report = segment_jobs.train_seg(
         labels, images, out, val_labels=val_labels, val_images=val_images, preset=preset, file=config,
         assign=assign or (), flags=flags, resume=resume, quiet=quiet,

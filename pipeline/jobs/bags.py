@@ -38,6 +38,9 @@ def generate_bags(
     if summary.shards < summary.shards_total:
         following = f"sapnet-pipe bags merge {quote(str(out))} OTHER_PARTS --out BAGS"
     notes = ["the store was complete before: nothing was left to do."] if summary.already_complete else []
+    if summary.failed_images:
+        without = f"{summary.failed_images} images could not be read and have no bags"
+        notes.append(f"{without}: manifest.json says why, and --retry-failed tries them again.")
     return Report(f"Bags written to {out}", summary.to_dict(), following, notes)
 
 

@@ -45,7 +45,7 @@ def select(
     with open_run(out, command="select", settings=settings, inputs=inputs, seed=settings.seed, resume=resume) as folder:
         summary = run(
             store, images, out, settings, truth=dataset, explain=explain, resume=resume, quiet=quiet
-        ).to_dict()
+        ).to_dict() | {"images_without_bags": len(store.manifest.failed)}
         folder.finish(summary)
     labels = out / "pseudo_labels.json"
     following = f"sapnet-pipe train-seg --labels {quote(str(labels))} --images {quote(str(images))} --out RUN2"
@@ -54,7 +54,7 @@ def select(
         summary,
         following,
         shown=_shown(summary),
-        notes=_notes(summary),
+        notes=[*_without_bags(store), *_notes(summary)],
         silent=not folder.written,
     )
 
@@ -67,6 +67,17 @@ def _shown(summary: Mapping[str, Any]) -> dict[str, Any]:
     shown["training"] = {name: training[name] for name in kept if name in training}
     shown["miou"] = {name: figures["miou"] for name, figures in (summary["quality"] or {}).items()}
     return shown
+
+
+def _without_bags(store: BagStore) -> list[str]:
+    failed = store.manifest.failed
+    if not failed:
+        return []
+    points = sum(image.points for image in failed)
+    return [
+        f"{len(failed)} images with {points} points have no bags, since they could not be read (first "
+        f"{failed[0].file_name}): generate-bags --retry-failed tries them again."
+    ]
 
 
 def _notes(summary: Mapping[str, Any]) -> list[str]:

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
 
 class BagsConfig(BaseModel, frozen=True, extra="forbid"):
-    """Every setting but the part, the device and the seed is part of the store's fingerprint."""
+    """Every setting but the failures, the part, the device and the seed is part of the store's fingerprint."""
 
     sam: Literal["tiny", "vit_b", "vit_l", "vit_h"] = Field(
         "vit_h", description="SAM architecture; tiny is the demo's, for rendered scenes only."
@@ -26,6 +26,10 @@ class BagsConfig(BaseModel, frozen=True, extra="forbid"):
     )
     features: bool = Field(False, description="Also keep SAM's image features, averaged over each mask.")
     shard_images: int = Field(64, ge=1, le=100_000, description="Images per shard: what an interruption can cost.")
+    max_failure_rate: float = Field(
+        0.0, ge=0, le=1, description="Share of the images that may be unreadable before the run stops."
+    )
+    retry_failed: bool = Field(False, description="Try the images again that could not be read before.")
     part: str = Field("1/1", description="K/N: make the K-th of N parts of the store; bags merge joins them.")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps.")
     seed: int = Field(0, ge=0, description="Accepted by every command; this one draws nothing at random.")

@@ -49,6 +49,7 @@ class BagsReport:
     sam_model: str
     recipe: str
     images: int
+    failed_images: int
     points: int
     masks: int
     bytes: int
@@ -90,6 +91,7 @@ def inspect(path: Location, truth: InstanceDataset | None = None, *, quiet: bool
         sam_model=store.manifest.identity.sam_model,
         recipe=store.manifest.identity.recipe,
         images=store.manifest.images,
+        failed_images=len(store.manifest.failed),
         points=len(table),
         masks=len(table.score),
         bytes=sum(entry.bytes for entry in store.manifest.shards),

@@ -16,9 +16,13 @@ def image_field(image: ImageRecord) -> str:
     return f"images[id={image.image_id}].file_name"
 
 
-def find_images(points: PointSet, images_dir: Path, *, quiet: bool = False) -> dict[int, Path]:
+def find_images(
+    points: PointSet, images_dir: Path, *, lost: dict[int, UserError] | None = None, quiet: bool = False
+) -> dict[int, Path]:
     """The file of every image that has a point, each one opened and its size compared, none decoded.
 
+    Args:
+        lost: Where given, images that cannot be used are put there by id with the reason, instead of raised.
     Raises: UserError naming the points file if an image is missing, no image, of another size than annotated, or
         outside `images_dir`; or if that folder does not exist, or there is no point.
     """
@@ -28,8 +32,15 @@ def find_images(points: PointSet, images_dir: Path, *, quiet: bool = False) -> d
         problem = "a file, not a folder" if images_dir.exists() else "which does not exist"
         raise UserError(images_dir, "images", str(images_dir), problem, "Give the folder of the images")
     image_ids = sorted(set(points.image_id.tolist()))
-    bar = tqdm(image_ids, desc="checking images", unit="img", disable=quiet)
-    return {image_id: _find(points.images[image_id], images_dir, points.source) for image_id in bar}
+    files = {}
+    for image_id in tqdm(image_ids, desc="checking images", unit="img", disable=quiet):
+        try:
+            files[image_id] = _find(points.images[image_id], images_dir, points.source)
+        except UserError as error:
+            if lost is None:
+                raise
+            lost[image_id] = error
+    return files
 
 
 def _find(image: ImageRecord, images_dir: Path, source: Path) -> Path:

@@ -2,7 +2,6 @@
 
 import sys
 import time
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,17 +13,20 @@ from tqdm import tqdm
 from data.bag_filesystem import Location, store_folder
 from data.bag_manifest import MANIFEST, BagIdentity, BagManifest
 from data.bag_writer import BagWriter, open_writer
+from data.errors import UserError
 from data.files import sha256_file
 from data.point_set import PointSet
-from stages.bags.background import InBackground
 from stages.bags.checkpoints import checkpoint_sha256
 from stages.bags.config import BagsConfig
+from stages.bags.failures import FailureBudget
+from stages.bags.here import make_here
 from stages.bags.parts import wanted_shards
 from stages.bags.preflight import find_images
-from stages.bags.progress import Estimate, Rates, rates
+from stages.bags.progress import Estimate, Rates
 from stages.bags.recipes import RECIPES
-from stages.bags.speed import precision_name
-from stages.bags.worker import BagJob, BagWorker
+from stages.bags.speed import encodes_together, precision_name
+from stages.bags.tasks import ShardTask, plan_tasks
+from stages.bags.worker import BagJob
 from stages.devices import limit_threads
 
 
@@ -38,6 +40,7 @@ class BagsSummary:
         dropped: What did not become a mask, by reason.
         shards, shards_made: In the store, and of these made by this run; the others were there already.
         shards_total: Of the whole store; more than `shards` if this is a part of it.
+        failed_images: Without bags because they could not be read; the manifest lists them with the reason.
         bytes: Size of all shards.
         seconds: Time that this run took.
         images_per_second, encoder_share, decoder_share, host_share: How it was spent; see `progress.Rates`.
@@ -52,6 +55,7 @@ class BagsSummary:
     shards: int
     shards_made: int
     shards_total: int
+    failed_images: int
     bytes: int
     seconds: float
     images_per_second: float | None = None
@@ -78,43 +82,39 @@ def run(points: PointSet, images_dir: Path, out: Location, config: BagsConfig, *
     """
     started = time.monotonic()
     limit_threads()
-    files = find_images(points, images_dir, quiet=quiet)
-    image_ids = sorted(files)
-    shards = [image_ids[start : start + config.shard_images] for start in range(0, len(image_ids), config.shard_images)]
+    lost: dict[int, UserError] = {}
+    tolerant = config.max_failure_rate > 0 or config.retry_failed
+    files = find_images(points, images_dir, lost=lost if tolerant else None, quiet=quiet)
+    shards = _shards(sorted({*files, *lost}), config.shard_images)
     wanted = wanted_shards(config.part, len(shards))
-    with open_writer(out, _identity(points, config), points.categories, len(shards), wanted) as writer:
-        missing, spent = writer.missing, Rates()
-        if missing:
+    identity = _identity(points, config)
+    with open_writer(out, identity, points.categories, len(shards), wanted, reopen=config.retry_failed) as writer:
+        tasks, spent = [], Rates()
+        if writer.manifest is None:
+            budget = _budget(writer, sum(len(shards[index]) for index in wanted), config)
+            tasks = plan_tasks(writer, shards, lost, retry=config.retry_failed, whole=encodes_together(config))
+            budget.add({image_id: error for task in tasks for image_id, error in task.lost.items()})
+        if tasks:
             if not quiet:
-                tqdm.write(_estimate(points, [shards[index] for index in missing], config).line(out), file=sys.stderr)
-            spent = _make(BagWorker(BagJob(points, files, config), quiet=quiet), writer, shards, quiet)
+                tqdm.write(_estimate(points, tasks, config).line(out), file=sys.stderr)
+            spent = make_here(BagJob(points, files, config), tasks, writer, budget, quiet=quiet)
         manifest = writer.manifest or writer.finish(points.dropped)
-    return _summary(out, manifest, len(missing), time.monotonic() - started, spent)
+    return _summary(out, manifest, len(tasks), time.monotonic() - started, spent)
 
 
-def _make(worker: BagWorker, writer: BagWriter, shards: Sequence[Sequence[int]], quiet: bool) -> Rates:
-    """Make the missing shards; each is written while the next one is made."""
-    started, missing = time.monotonic(), writer.missing
-    parts: dict[str, float] = defaultdict(float)
-    images = sum(len(shards[index]) for index in missing)
-    with tqdm(total=images, desc="bags", unit="img", disable=quiet) as bar, InBackground(1) as background:
-
-        def on_image() -> None:
-            bar.update()
-            background.check()
-
-        for index in missing:
-            made = worker.make_shard(shards[index], on_image=on_image)
-            for name, seconds in made.seconds.items():
-                parts[name] += seconds
-            background.put(writer.write_shard, index, made.bags, made.dropped)
-    return rates(images, time.monotonic() - started, parts)
+def _shards(image_ids: list[int], size: int) -> list[list[int]]:
+    return [image_ids[start : start + size] for start in range(0, len(image_ids), size)]
 
 
-def _estimate(points: PointSet, shards: Sequence[Sequence[int]], config: BagsConfig) -> Estimate:
-    image_ids = [image_id for shard in shards for image_id in shard]
+def _budget(writer: BagWriter, images: int, config: BagsConfig) -> FailureBudget:
+    recorded = [image for shard in writer.failed.values() for image in shard]
+    return FailureBudget(config.max_failure_rate, images, recorded, retried=config.retry_failed)
+
+
+def _estimate(points: PointSet, tasks: Sequence[ShardTask], config: BagsConfig) -> Estimate:
+    image_ids = [image_id for task in tasks for image_id in task.image_ids]
     count = int(np.isin(points.image_id, image_ids).sum())
-    return Estimate(len(image_ids), count, len(shards), RECIPES[config.recipe].masks, config.features)
+    return Estimate(len(image_ids), count, len(tasks), RECIPES[config.recipe].masks, config.features)
 
 
 def _identity(points: PointSet, config: BagsConfig) -> BagIdentity:
@@ -140,6 +140,7 @@ def _summary(out: Location, manifest: BagManifest, shards_made: int, seconds: fl
         shards=len(manifest.shards),
         shards_made=shards_made,
         shards_total=manifest.shards_total,
+        failed_images=len(manifest.failed),
         bytes=sum(shard.bytes for shard in manifest.shards),
         seconds=round(seconds, 3),
         **asdict(spent),

@@ -8,6 +8,7 @@ import torch
 from data.errors import UserError
 from stages.bags.config import BagsConfig
 from stages.bags.sam import SamOptions
+from stages.devices import pick_device
 
 # Images encoded, and prompts decoded, at once on the fast path. On a CPU one by one is the fastest: an image fills the
 # cores, and the masks of one prompt still fit into the caches.
@@ -33,6 +34,11 @@ def encode_batch(config: BagsConfig, device: torch.device) -> int:
     if not config.fast:
         return 1
     return config.encode_batch or _ENCODE_BATCH.get(device.type, 1)
+
+
+def encodes_together(config: BagsConfig) -> bool:
+    """Whether an image may be encoded together with others, on which its last bits then depend."""
+    return encode_batch(config, pick_device(config.device)) > 1
 
 
 def precision_name(config: BagsConfig) -> str:

@@ -75,3 +75,29 @@ def test_a_file_without_masks_is_not_imported(job: Path, capfd: pytest.CaptureFi
     assert run(shlex.split("bags import points.json --out back --quiet")) == 2
     check_message(capfd.readouterr().err, "points.json * annotations[0] * without a list of masks * masks_key")
     assert not (job / "back").exists()
+
+
+def test_unreadable_images_are_counted_by_every_command_and_made_good(
+    job: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    whole = (job / "images/3.png").read_bytes()
+    (job / "images/3.png").write_bytes(whole[:100])
+    command = BAGS.replace(" --quiet", "")
+    assert run(shlex.split(f"{BAGS} --out new")) == 2
+    check_message(capfd.readouterr().err, "points.json * images[id=3].file_name * 3.png")
+    assert run(shlex.split(f"{command} --out new --max-failure-rate 0.3")) == 0
+    assert "Note: 1 images could not be read" in capfd.readouterr().out
+    assert run(shlex.split("bags verify new --quiet --json")) == 0
+    assert json.loads(capfd.readouterr().out)["failed_images"] == 1
+    assert run(shlex.split("select --bags new --images images --out run --method sam-top1 --json")) == 0
+    said = capfd.readouterr().out
+    assert "Note: 1 images with 2 points have no bags" in said
+    assert json.loads(said.splitlines()[-1])["images_without_bags"] == 1
+    (job / "images/3.png").write_bytes(whole)
+    assert run(shlex.split(f"{command} --out new --retry-failed --quiet")) == 0
+    assert snapshot(job / "new") == snapshot(job / "bags")
+
+
+def test_a_rate_that_is_none_is_refused(job: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(shlex.split(f"{BAGS} --out new --max-failure-rate 1.5")) == 2
+    check_message(capfd.readouterr().err, "max_failure_rate * 1.5")

@@ -1,0 +1,77 @@
+"""What is to be done for one shard, and its bytes when that is done: here, in a thread, or on another machine."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from data.bag_schema import Bag
+from data.bag_writer import BagWriter, encode_bags
+from data.errors import UserError
+from data.point_set import PointSet
+from stages.bags.failures import failed_images
+from stages.bags.worker import ShardResult
+
+
+@dataclass(frozen=True, slots=True)
+class ShardTask:
+    """One shard.
+
+    Args:
+        index: Its place in the store.
+        image_ids: Images to make bags of, ascending.
+        lost: image_id -> why an image cannot be read, known before the work.
+        keeps: Whether the bags that the shard has stay: only its failed images are tried again.
+    """
+
+    index: int
+    image_ids: tuple[int, ...]
+    lost: Mapping[int, UserError] = field(default_factory=dict)
+    keeps: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The bags that stay in a shard, and what was left out of them."""
+
+    bags: Sequence[Bag] = ()
+    dropped: Mapping[str, int] = field(default_factory=dict)
+
+
+def plan_tasks(
+    writer: BagWriter, shards: Sequence[Sequence[int]], lost: Mapping[int, UserError], *, retry: bool, whole: bool
+) -> list[ShardTask]:
+    """The tasks of a run, in order.
+
+    Args:
+        shards: The image ids of every shard of the store.
+        lost: Images that cannot be read.
+        retry: Try failed images of the shards that are there again.
+        whole: Make all of their shard again: several images are encoded at once, and the bits of one depend on its
+            company.
+    """
+    again = writer.failed if retry else {}
+    tasks = []
+    for index in sorted({*writer.missing, *again}):
+        keeps = index in again and not whole
+        image_ids = [image.image_id for image in again[index]] if keeps else shards[index]
+        found = tuple(image_id for image_id in image_ids if image_id not in lost)
+        missed = {image_id: lost[image_id] for image_id in image_ids if image_id in lost}
+        tasks.append(ShardTask(index, found, missed, keeps))
+    return tasks
+
+
+def kept_of(task: ShardTask, writer: BagWriter) -> Kept:
+    """What stays in the task's shard."""
+    if not task.keeps:
+        return Kept()
+    bags, label = writer.read_bags(task.index)
+    return Kept(bags, label.dropped)
+
+
+def encode_task(task: ShardTask, kept: Kept, made: ShardResult, points: PointSet, fingerprint: str) -> bytes:
+    """The bytes of the shard, from what stays in it and what a worker made of the task's images."""
+    bags = sorted([*kept.bags, *made.bags], key=lambda bag: (bag.image_id, bag.point_id))
+    dropped = Counter(kept.dropped)
+    dropped.update(made.dropped)
+    failed = failed_images({**task.lost, **made.failures}, points)
+    return encode_bags(task.index, bags, dropped, failed, fingerprint)
