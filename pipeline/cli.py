@@ -166,11 +166,14 @@ def train_seg(
     device: options.Device = None,
     seed: options.Seed = None,
     resume: options.Resume = False,
+    min_score: Annotated[
+        float | None, typer.Option(help="Leave out labels of less confidence.", show_default="0")
+    ] = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Stage three: train SOLOv2 on the labels."""
-    flags = {"engine": engine, "device": device, "seed": seed}
+    flags = {"min_score": min_score, "engine": engine, "device": device, "seed": seed}
     report = segment_jobs.train_seg(
         labels, images, out, val_labels=val_labels, val_images=val_images, preset=preset, file=config,
         assign=assign or (), flags=flags, resume=resume, quiet=quiet,
