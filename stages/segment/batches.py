@@ -8,11 +8,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stages.image_batch import View, batch_images, masks_to_view, view_of
+from stages.processes import Share
 from stages.segment.config import HeadConfig, ImageConfig
 from stages.segment.image_targets import Untrained, image_targets
 from stages.segment.labels import LabelledImage, LabelSet, read_masks
 from stages.segment.mask_head import MASK_STRIDE
 from stages.segment.targets import ImageTargets
+
+_ALONE = Share()
 
 
 class SegmentBatch(NamedTuple):
@@ -64,10 +67,20 @@ class TrainBatches:
     """``batch_at`` of the training: shuffled images, resized to a drawn size, half of them mirrored.
 
     Every epoch is another permutation of the images; all draws are functions of (seed, iteration), so that a resumed
-    run goes on with the batches that an undisturbed one would have seen.
+    run goes on with the batches that an undisturbed one would have seen. Of several processes each draws for the whole
+    batch and makes its share.
     """
 
-    def __init__(self, labels: LabelSet, image: ImageConfig, head: HeadConfig, batch_size: int, seed: int) -> None:
+    def __init__(
+        self,
+        labels: LabelSet,
+        image: ImageConfig,
+        head: HeadConfig,
+        batch_size: int,
+        seed: int,
+        share: Share = _ALONE,
+    ) -> None:
+        self._share = share
         self._labels, self._image, self._head = labels, image, head
         self._batch_size, self._seed = batch_size, seed
         self._cached: dict[int, NDArray[np.uint8]] = {}
@@ -79,6 +92,8 @@ class TrainBatches:
         first = iteration * self._batch_size
         chosen = [self._image_at(place) for place in range(first, first + self._batch_size)]
         draws = draws_at(self._seed, iteration, len(chosen), self._image.short_sides, flip=self._image.flip)
+        own = slice(*self._share.bounds(len(chosen)))
+        chosen, draws = chosen[own], draws[own]
         labelled = [self._labels.images[index] for index in chosen]
         views = [
             view_of(image.record.height, image.record.width, draw.short_side, self._image.long_side, flip=draw.flip)

@@ -4,7 +4,7 @@ The heads have the same names on both sides. The backbone differs in its names, 
 its pixels (see `Pixels`); what differs there is folded into that convolution.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from torch import Tensor
 
@@ -35,26 +35,32 @@ def from_detectron2(state: Mapping[str, Tensor], pixels: Pixels = DETECTRON2_PIX
     return {_renamed(key, _OURS): value for key, value in renamed.items()}
 
 
+def in_our_order(keys: Iterable[str]) -> list[str]:
+    """Keys of Detectron2's network in the order in which ours has them; those of the heads stay as they are, last."""
+    places = {module: place for place, module in enumerate(_OURS)}
+    return sorted(keys, key=lambda key: places.get(key.rpartition(".")[0], len(places)))
+
+
 def _renamed(key: str, names: Mapping[str, str]) -> str:
     module, _, tensor = key.rpartition(".")
     return f"{names.get(module, module)}.{tensor}" if module else key
 
 
 def _module_names() -> Iterator[tuple[str, str]]:
-    """(ours, theirs) for every module of the backbone that holds tensors."""
+    """(ours, theirs) for every module of the backbone that holds tensors, in the order of our network."""
     trunk, bottom_up = "backbone.trunk", "backbone.bottom_up"
     yield f"{trunk}.conv1", f"{bottom_up}.stem.conv1"
     yield f"{trunk}.bn1", f"{bottom_up}.stem.conv1.norm"
     for stage in (1, 2, 3, 4):
         for block in range(_MOST_BLOCKS):
             ours, theirs = f"{trunk}.layer{stage}.{block}", f"{bottom_up}.res{stage + 1}.{block}"
-            yield f"{ours}.downsample.0", f"{theirs}.shortcut"
-            yield f"{ours}.downsample.1", f"{theirs}.shortcut.norm"
             for layer in (1, 2, 3):
                 yield f"{ours}.conv{layer}", f"{theirs}.conv{layer}"
                 yield f"{ours}.bn{layer}", f"{theirs}.conv{layer}.norm"
-    for level in range(4):
-        for ours, theirs in (("inner_blocks", "fpn_lateral"), ("layer_blocks", "fpn_output")):
+            yield f"{ours}.downsample.0", f"{theirs}.shortcut"
+            yield f"{ours}.downsample.1", f"{theirs}.shortcut.norm"
+    for ours, theirs in (("inner_blocks", "fpn_lateral"), ("layer_blocks", "fpn_output")):
+        for level in range(4):
             yield f"backbone.fpn.{ours}.{level}.0", f"backbone.{theirs}{level + 2}"
             yield f"backbone.fpn.{ours}.{level}.1", f"backbone.{theirs}{level + 2}.norm"
 

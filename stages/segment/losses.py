@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import sigmoid_focal_loss
 
+from stages.processes import own_share, part_of_total, summed
 from stages.segment.solov2 import Predictions
 from stages.segment.targets import ImageTargets
 
@@ -28,7 +29,8 @@ def solov2_losses(
     """Weighted losses of a batch, in float32.
 
     The mask loss is the mean over all pairs of the batch; without any it is 0 and still attached to every prediction,
-    so that a batch of empty images trains (and no DDP rank waits for gradients that never come).
+    so that a batch of empty images trains (and no DDP rank waits for gradients that never come). With several processes
+    the batch is that of all of them: the mean of their losses is its loss.
 
     Args:
         targets: One per image.
@@ -41,7 +43,7 @@ def solov2_losses(
     per_image = zip(kernels, predictions.mask_features.float(), targets, strict=True)
     with torch.autocast(cate_logits.device.type, enabled=False):
         mask_loss = torch.cat([mask_losses(k, f, target, mps_weight) for k, f, target in per_image])
-        loss_ins = mask_loss.sum() / max(len(mask_loss), 1)
+        loss_ins = mask_loss.sum() / part_of_total(mask_loss.new_tensor(len(mask_loss)))
         loss_cate = category_loss(cate_logits, category, focal_alpha, focal_gamma)
     return {"loss_ins": dice_weight * loss_ins, "loss_cate": focal_weight * loss_cate}
 
@@ -56,7 +58,8 @@ def category_loss(cate_logits: Tensor, category: Tensor, alpha: float, gamma: fl
     num_classes = cate_logits.shape[1]
     one_hot = (category[:, None] == torch.arange(num_classes, device=category.device)[:, None]).to(cate_logits.dtype)
     focal = sigmoid_focal_loss(cate_logits, one_hot, alpha=alpha, gamma=gamma, reduction="sum")
-    return focal / ((category < num_classes).sum() + 1)
+    positives = summed((category < num_classes).sum())
+    return focal * own_share().count / (positives + 1)
 
 
 def mask_losses(kernels: Tensor, mask_features: Tensor, targets: ImageTargets, mps_weight: float) -> Tensor:

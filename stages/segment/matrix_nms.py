@@ -14,7 +14,8 @@ _BLOCK = 128
 def iou_with_better(masks: Tensor, classes: Tensor) -> Tensor:
     """Overlap of every mask with the better ones of its class.
 
-    Only the upper triangle is computed, block by block: this product is most of the time of the suppression.
+    This product is most of the time of the suppression, so it is made class by class, and of each class only the upper
+    triangle, block by block. The counts are whole numbers: the order of the additions does not matter.
 
     Args:
         masks: (N, P) bool, by falling score.
@@ -22,14 +23,22 @@ def iou_with_better(masks: Tensor, classes: Tensor) -> Tensor:
     Returns: (N, N) float32 [i, j]: intersection over union where i < j and the classes are equal, else 0. Two empty
         masks are the same mask, so 1.
     """
-    flat = masks.float()
-    area = flat.sum(dim=1)
-    overlap = flat.new_zeros(len(flat), len(flat))
-    for start in range(0, len(flat), _BLOCK):
-        overlap[start : start + _BLOCK, start:] = flat[start : start + _BLOCK] @ flat[start:].T
+    order = classes.argsort(stable=True)  # within a class still by falling score
+    overlap = torch.zeros(len(masks), len(masks), device=masks.device)
+    start = 0
+    for count in torch.unique_consecutive(classes[order], return_counts=True)[1].tolist():
+        flat, end = masks[order[start : start + count]].float(), start + count
+        for row in range(0, count, _BLOCK):
+            overlap[start + row : min(start + row + _BLOCK, end), start + row : end] = (
+                flat[row : row + _BLOCK] @ flat[row:].T
+            )
+        start = end
+    area, grouped = overlap.diagonal(), classes[order]
     union = area[:, None] + area - overlap
     iou = torch.where(union > 0, overlap / union.clamp(min=1), 1.0)
-    return (iou * (classes[:, None] == classes)).triu(diagonal=1)
+    iou = (iou * (grouped[:, None] == grouped)).triu(diagonal=1)
+    place = order.argsort()
+    return iou[place[:, None], place]
 
 
 def matrix_nms(

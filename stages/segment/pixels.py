@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import numpy as np
 import torch
 from pydantic import BaseModel
 from torch import Tensor
@@ -25,7 +26,9 @@ class Pixels(BaseModel, frozen=True, extra="forbid"):
 
 
 def _scaled(values: Triple) -> Triple:
-    return values[0] * 255, values[1] * 255, values[2] * 255
+    """Times 255 in float32, so that normalising by them gives the very bits of `batch_images`."""
+    red, green, blue = (float(np.float32(255) * np.float32(value)) for value in values)
+    return red, green, blue
 
 
 OUR_PIXELS = Pixels(format="RGB", mean=_scaled(IMAGENET_MEAN), std=_scaled(IMAGENET_STD))

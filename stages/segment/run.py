@@ -14,6 +14,7 @@ from tqdm import tqdm
 from data.coco import InstanceDataset
 from data.evaluation.coco_ap import coco_ap
 from stages.devices import limit_threads, pick_device
+from stages.processes import gathered, is_first, own_share
 from stages.segment.batches import SegmentBatch, TrainBatches
 from stages.segment.builtin import build_solov2
 from stages.segment.config import Detectron2Config, LossConfig, SegmentConfig
@@ -94,6 +95,9 @@ def run(
     notes.add(lr_line(config.train))
     if engine == "builtin" and config.detectron2 != Detectron2Config():
         notes.add("the settings under detectron2 do not concern engine builtin and change nothing.")
+    if engine == "detectron2" and own_share().count > 1:
+        mend = "Start it without torchrun: Detectron2 launches its own processes (detectron2.processes)"
+        raise UserError("settings", "engine", engine, "which does not run under torchrun", mend)
     limit_threads()
     device = pick_device(config.device)
     with_alternates = config.loss.mps_weight > 0
@@ -147,7 +151,7 @@ def _train_builtin(start: _Start, config: SegmentConfig, device: torch.device) -
     result = train(
         model=start.model,
         loss_fn=_Loss(config.loss, untrained),
-        batch_at=TrainBatches(labels, config.image, config.head, config.train.batch_size, config.seed),
+        batch_at=TrainBatches(labels, config.image, config.head, config.train.batch_size, config.seed, own_share()),
         config=resolve_length(config.train, len(labels.images)),
         out=start.out,
         seed=config.seed,
@@ -155,9 +159,12 @@ def _train_builtin(start: _Start, config: SegmentConfig, device: torch.device) -
         resume=start.resume,
         quiet=start.quiet,
     )
-    save_model(start.out / MODEL_FILE, start.model, start.description)
+    for others in gathered(untrained):
+        untrained |= others
+    if is_first():
+        save_model(start.out / MODEL_FILE, start.model, start.description)
     ap = None
-    if start.truth is not None:
+    if start.truth is not None and is_first():
         ap = evaluate_model(
             start.model, start.description, start.truth, start.val_images, device=device, quiet=start.quiet
         )
@@ -211,7 +218,7 @@ class _Notes:
 
     def add(self, line: str) -> None:
         self.lines.append(line)
-        if not self.quiet:
+        if not self.quiet and is_first():
             tqdm.write(line, file=sys.stderr)
 
 
@@ -247,5 +254,6 @@ def _network(
         if config.init:
             others = load_initial_weights(model, Path(config.init))
             notes.add(f"started from {config.init}" + (", but for the classes" if others else "") + ".")
-        write_description(path, description)
+        if is_first():
+            write_description(path, description)
     return model.to(memory_format=torch.channels_last), description

@@ -15,7 +15,8 @@ from stages.train_config import TrainConfig
 META_ARCHITECTURE = "HostedSOLOv2"
 NARROW_BACKBONE = "build_narrow_resnet_fpn_backbone"
 STANDARD_BACKBONE = "build_resnet_fpn_backbone"
-FULL_MODEL, COSINE = "full_model", "WarmupThenCosineLR"
+FULL_MODEL = "full_model"
+MILESTONES, COSINE = "WarmupMultiStepLR", "WarmupThenCosineLR"
 _NORMS: dict[NormName, str] = {"frozen_bn": "FrozenBN", "bn": "BN", "gn": "GN"}
 _DEPTHS = {"resnet10": 10, "resnet18": 18, "resnet34": 34, "resnet50": 50, "resnet101": 101}
 _AMP = {"bf16-mixed": "bfloat16", "16-mixed": "float16", "32-true": "float16"}
@@ -180,7 +181,7 @@ def _write_solver(solver: CfgNode, train: TrainConfig) -> None:
     solver.OPTIMIZER, solver.MOMENTUM = train.optimizer.upper(), train.momentum
     solver.WEIGHT_DECAY, solver.WEIGHT_DECAY_NORM, solver.WEIGHT_DECAY_BIAS = train.weight_decay, 0.0, 0.0
     solver.WARMUP_ITERS, solver.WARMUP_FACTOR = train.warmup_iterations, train.warmup_factor
-    solver.LR_SCHEDULER_NAME = COSINE if train.scheduler == "cosine" else "WarmupMultiStepLR"
+    solver.LR_SCHEDULER_NAME = COSINE if train.scheduler == "cosine" else MILESTONES
     solver.STEPS = tuple(sorted(math.ceil(m * length if m < 1 else m) for m in train.milestones))
     solver.GAMMA = train.gamma
     solver.CLIP_GRADIENTS.ENABLED = train.clip_norm > 0

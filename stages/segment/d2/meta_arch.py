@@ -46,8 +46,9 @@ class HostedSOLOv2(SOLOv2):
     ) -> None:
         super().__init__(backbone, ins_head, mask_head, instance_features=head.features, instance_strides=head.strides)
         self.head, self.num_classes, self.loss_weights, self.decoding = head, num_classes, loss.model_dump(), decoding
-        self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), persistent=False)
-        self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), persistent=False)
+        mean, std = torch.tensor(pixel_mean).view(-1, 1, 1), torch.tensor(pixel_std).view(-1, 1, 1)
+        self.register_buffer("pixel_scale", 1 / std, persistent=False)
+        self.register_buffer("pixel_shift", mean / std, persistent=False)
         self.to(memory_format=torch.channels_last)
 
     @classmethod
@@ -70,7 +71,7 @@ class HostedSOLOv2(SOLOv2):
     @property
     def device(self) -> torch.device:
         """Where the network is."""
-        return torch.device(self.pixel_mean.device)  # type: ignore[arg-type]
+        return torch.device(self.pixel_scale.device)  # type: ignore[arg-type]
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:  # type: ignore[override]  # Detectron2's way
         """Losses by name while training, else ``[{"instances": Instances}]``.
@@ -87,9 +88,9 @@ class HostedSOLOv2(SOLOv2):
         return [{"instances": found} for found in self.instances(predictions, batched_inputs, images.image_sizes)]
 
     def preprocess(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
-        """Normalise, and pad right and below to a multiple of 32."""
+        """Normalise as `batch_images` does, bit for bit, and pad right and below to a multiple of 32."""
         images = [entry["image"].to(self.device) for entry in batched_inputs]
-        normalised = [(image - self.pixel_mean) / self.pixel_std for image in images]
+        normalised = [image * self.pixel_scale - self.pixel_shift for image in images]
         padded = ImageList.from_tensors(normalised, STRIDE)
         return ImageList(padded.tensor.contiguous(memory_format=torch.channels_last), padded.image_sizes)
 

@@ -32,20 +32,25 @@ def labels(tmp_path: Path) -> Path:
     return write_scenes(tmp_path / "s", [2, 1, 3, 0, 2], alternates=True)
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_both_engines_take_the_same_first_steps(tmp_path, labels, optimizer):
+@pytest.mark.parametrize(("optimizer", "norm"), [("sgd", "gn"), ("adamw", "gn"), ("sgd", "bn")])
+def test_both_engines_take_the_same_steps(tmp_path, labels, optimizer, norm):
+    """On a CPU with one thread even the bits are equal; elsewhere sums may run in another order."""
     settings = {
-        "train": {**ALL_STEPS, "optimizer": optimizer, "lr": 1e-4, "max_iterations": 4, "warmup_iterations": 2},
+        "train": {**ALL_STEPS, "optimizer": optimizer, "lr": 3e-3, "max_iterations": 8, "clip_norm": 2.0,
+                  "warmup_iterations": 2, "scheduler": "step"},
         "image": {"short_sides": [64, 96]},
-    }
+        "backbone": {"norm": norm},
+    }  # fmt: skip
     for engine in ("builtin", "detectron2"):
         train(tmp_path, labels, engine, engine=engine, **settings)
     for ours, theirs in zip(_records(tmp_path / "builtin"), _records(tmp_path / "detectron2"), strict=True):
         assert theirs["iteration"] == ours["iteration"]
-        assert theirs["lr"] == pytest.approx(ours["lr"], rel=1e-6)
         assert theirs["positive_pairs"] == ours["positive_pairs"]
-        for name in ("loss", "loss_ins", "loss_cate", "grad_norm"):
-            assert theirs[name] == pytest.approx(ours[name], rel=2e-3), (name, ours["iteration"])
+        for name in ("lr", "loss", "loss_ins", "loss_cate", "grad_norm"):
+            assert theirs[name] == pytest.approx(ours[name], rel=1e-4), (name, ours["iteration"])
+    one, other = weights(tmp_path / "builtin"), weights(tmp_path / "detectron2")
+    for key in (key for key in one if "stem" not in key):
+        torch.testing.assert_close(other[key], one[key], rtol=1e-3, atol=1e-5)
 
 
 def test_the_run_folder_has_detectron2s_names_and_ours(tmp_path, labels):

@@ -1,0 +1,41 @@
+"""What the two engines learn: the same, within what rounding does to a training of some hundred steps."""
+
+from pathlib import Path
+
+import d2_host  # noqa: F401  # skips these tests where there is no Detectron2
+import pytest
+from compare_engines import compare
+
+from data.files import read_json, write_json
+from data.scenes.dataset import write_scene_dataset
+from data.scenes.seeds import DEMO_TEST, DEMO_TRAIN
+
+# A network and scenes that learn something within a minute: large objects, two levels, no time for the small ones.
+SMALL = [
+    "train.max_iterations=240",
+    "train.batch_size=4",
+    "train.lr=0.003",
+    "train.warmup_iterations=30",
+    "backbone.width=16",
+    "image.short_sides=[160]",
+    "image.long_side=160",
+    "test.short_side=160",
+    "test.long_side=160",
+]
+SEEDS = [0, 1, 2]
+
+
+@pytest.mark.slow
+def test_both_engines_learn_the_same_from_true_masks_and_from_flawed_ones(tmp_path: Path) -> None:
+    demo = tmp_path / "demo"
+    truth = write_scene_dataset(demo / "train", DEMO_TRAIN[:48], quiet=True)
+    write_scene_dataset(demo / "test", DEMO_TEST[:24], quiet=True)
+    flawed = read_json(truth)
+    flawed["annotations"] = [entry for entry in flawed["annotations"] if entry["id"] % 12]
+    (demo / "sapnet").mkdir()
+    write_json(demo / "sapnet" / "pseudo_labels.json", flawed)
+    found = compare(demo, tmp_path / "runs", seeds=SEEDS, assign=SMALL)
+    for kind, engines in found.items():
+        means = {engine: sum(aps) / len(aps) for engine, aps in engines.items()}
+        assert means["builtin"] > 0.02, (kind, "nothing was learnt")
+        assert abs(means["builtin"] - means["detectron2"]) < 0.02, (kind, found)
