@@ -49,15 +49,20 @@ def view_of(height: int, width: int, short: int, long: int, *, flip: bool = Fals
     return View(new_height, new_width, new_width / width, new_height / height, flip)
 
 
-def batch_images(images: Sequence[NDArray[np.uint8]], views: Sequence[View]) -> ImageBatch:
+def batch_images(
+    images: Sequence[NDArray[np.uint8]], views: Sequence[View], whole: Sequence[View] | None = None
+) -> ImageBatch:
     """Resize, mirror, normalise (ImageNet) and pad uint8 RGB images (H, W, 3) into one batch.
 
+    Args:
+        whole: The views of the batch that these are a share of, all of which are padded to one size; None: these.
     Raises: ValueError if there is no image.
     """
     if not images:
         raise ValueError("a batch needs at least one image")
-    height = _padded(max(view.height for view in views))
-    width = _padded(max(view.width for view in views))
+    whole = views if whole is None else whole
+    height = _padded(max(view.height for view in whole))
+    width = _padded(max(view.width for view in whole))
     batch = np.zeros((len(images), height, width, 3), np.float32)
     scale = 1.0 / (255.0 * np.asarray(IMAGENET_STD, np.float32))
     shift = np.asarray(IMAGENET_MEAN, np.float32) / np.asarray(IMAGENET_STD, np.float32)

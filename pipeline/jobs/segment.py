@@ -54,7 +54,7 @@ def train_seg(
         ).to_dict()
         folder.finish(summary)
     following = f"sapnet-pipe predict --run {quote(str(out))} --images DIR --out predictions.json"
-    return Report(f"Model written to {out}", summary, following)
+    return Report(f"Model written to {out}", summary, following, silent=not folder.written)
 
 
 def predict(

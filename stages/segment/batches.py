@@ -92,16 +92,15 @@ class TrainBatches:
         first = iteration * self._batch_size
         chosen = [self._image_at(place) for place in range(first, first + self._batch_size)]
         draws = draws_at(self._seed, iteration, len(chosen), self._image.short_sides, flip=self._image.flip)
-        own = slice(*self._share.bounds(len(chosen)))
-        chosen, draws = chosen[own], draws[own]
         labelled = [self._labels.images[index] for index in chosen]
         views = [
             view_of(image.record.height, image.record.width, draw.short_side, self._image.long_side, flip=draw.flip)
             for image, draw in zip(labelled, draws, strict=True)
         ]
-        images = batch_images([self._pixels(index) for index in chosen], views).images
+        own = slice(*self._share.bounds(len(chosen)))
+        images = batch_images([self._pixels(index) for index in chosen[own]], views[own], views).images
         feat_size = (images.shape[2] // MASK_STRIDE, images.shape[3] // MASK_STRIDE)
-        made = [self._targets(image, view, feat_size) for image, view in zip(labelled, views, strict=True)]
+        made = [self._targets(image, view, feat_size) for image, view in zip(labelled[own], views[own], strict=True)]
         targets, untrained = zip(*made, strict=True)
         return SegmentBatch(images, targets, tuple(entry for entries in untrained for entry in entries))
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from data.coco import InstanceDataset
+from data.errors import UserError
 from data.evaluation.coco_ap import coco_ap
 from stages.devices import limit_threads, pick_device
 from stages.processes import gathered, is_first, own_share
@@ -232,7 +233,7 @@ class _Loss:
         self._untrained.update(batch.untrained)
         predictions = model(batch.images.contiguous(memory_format=torch.channels_last))
         losses = solov2_losses(predictions, batch.targets, **self._weights)
-        pairs = sum(len(target.cell) for target in batch.targets)
+        pairs = own_share().count * sum(len(target.cell) for target in batch.targets)
         return {**losses, "positive_pairs": losses["loss_ins"].new_tensor(pairs)}
 
 

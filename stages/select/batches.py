@@ -40,10 +40,10 @@ class TrainBatches:
         chosen = [self._image_at(place) for place in range(first, first + self._batch_size)]
         flips = rng.random(len(chosen)) < 0.5 if self._config.flip else np.zeros(len(chosen), bool)
         rows = [self._thinned(self._images.rows(image), rng) for image in chosen]
+        views = _views(self._images, self._config, chosen, flips.tolist())
         begin, end = self._share.bounds(len(chosen))
         whole = Whole(len(chosen), sum(map(len, rows)), begin, sum(map(len, rows[:begin])))
-        own = slice(begin, end)
-        return build_batch(self._images, self._pixels, self._config, chosen[own], rows[own], flips.tolist()[own], whole)
+        return build_batch(self._images, self._pixels, chosen, views, rows, whole, slice(begin, end))
 
     def _image_at(self, place: int) -> int:
         epoch, index = divmod(place, len(self._images))
@@ -74,8 +74,9 @@ class TestBatches:
         first = index * self._batch_size
         chosen = list(range(first, min(first + self._batch_size, len(self._images))))
         rows = [self._images.rows(image) for image in chosen]
+        views = _views(self._images, self._config, chosen, [False] * len(chosen))
         whole = Whole(len(chosen), sum(map(len, rows)))
-        return build_batch(self._images, self._pixels, self._config, chosen, rows, [False] * len(chosen), whole)
+        return build_batch(self._images, self._pixels, chosen, views, rows, whole, slice(None))
 
 
 class _PixelCache:
@@ -98,24 +99,21 @@ class _PixelCache:
 def build_batch(
     images: BagImages,
     pixels: _PixelCache,
-    config: ImageConfig,
     chosen: Sequence[int],
+    views: Sequence[View],
     rows: Sequence[NDArray[np.int64]],
-    flips: Sequence[bool],
     whole: Whole,
+    own: slice,
 ) -> SelectBatch:
     """Decode the chosen images and lay their bags out in network pixels.
 
     Args:
-        chosen: Images. rows: The bags of each that take part. flips: Whether each is mirrored.
-        whole: What they are a share of.
+        chosen: Images of the whole batch. views: How each is seen. rows: The bags of each that take part.
+        own: This process's share of them; its images are padded to the size of the largest of all.
     """
-    records = [images.record(image) for image in chosen]
-    views = [
-        view_of(record.height, record.width, config.short_side, config.long_side, flip=flip)
-        for record, flip in zip(records, flips, strict=True)
-    ]
-    photographs = batch_images([pixels.get(i, view) for i, view in zip(chosen, views, strict=True)], views)
+    every = views
+    chosen, views, rows = chosen[own], views[own], rows[own]
+    photographs = batch_images([pixels.get(i, view) for i, view in zip(chosen, views, strict=True)], views, every)
     neighbours = [_neighbours(images, i, r, v) for i, r, v in zip(chosen, rows, views, strict=True)]
     boxes, valid = padded_bags(images.table, np.concatenate(rows))
     counts = [len(r) for r in rows]
@@ -139,6 +137,14 @@ def build_batch(
         rows=torch.from_numpy(np.concatenate(rows)),
         whole=whole,
     )
+
+
+def _views(images: BagImages, config: ImageConfig, chosen: Sequence[int], flips: Sequence[bool]) -> list[View]:
+    records = [images.record(image) for image in chosen]
+    return [
+        view_of(record.height, record.width, config.short_side, config.long_side, flip=flip)
+        for record, flip in zip(records, flips, strict=True)
+    ]
 
 
 def _neighbours(images: BagImages, image: int, rows: NDArray[np.int64], view: View) -> tuple[Tensor, Tensor]:
