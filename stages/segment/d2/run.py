@@ -113,9 +113,12 @@ def _config(job: Job) -> CfgNode:
         problem = f"which {processes} processes cannot share evenly"
         raise UserError("settings", "train.batch_size", settings.SOLVER.IMS_PER_BATCH, problem, mend)
     if settings.SOLVER.AMP.ENABLED and device.type != "cuda":
-        problem = f"which Detectron2 does not do on {device.type}"
-        mend = "Set train.precision to 32-true, or take --device cuda or --engine builtin"
-        raise UserError("settings", "train.precision", settings.SOLVER.AMP.PRECISION, problem, mend)
+        option = config.train.precision == "32-true"
+        field, value = (
+            ("detectron2.SOLVER.AMP.ENABLED", True) if option else ("train.precision", config.train.precision)
+        )
+        mend = "Take --device cuda, train in 32-true, or take --engine builtin"
+        raise UserError("settings", field, value, f"which Detectron2 does not do on {device.type}", mend)
     settings.freeze()
     return settings
 
@@ -145,7 +148,7 @@ def _train(job: Job, settings: CfgNode) -> None:
         categories = job.labels.categories
         register_images(VALIDATION, job.val_records, job.val_images, categories, json_file=str(job.out / _TRUTH))
     try:
-        trainer = Trainer(settings, job.description, log_every=job.config.train.log_every, quiet=job.quiet)
+        trainer = _trainer(job, settings)
         trainer.resume_or_load(job.resume)
         trainer.train()
     except FloatingPointError as error:
@@ -158,6 +161,18 @@ def _train(job: Job, settings: CfgNode) -> None:
     if comm.is_main_process():
         result = {"iterations": trainer.max_iter, "metrics": trainer.records.last, "untrained": untrained}
         write_json(job.out / _RESULT, result)
+
+
+def _trainer(job: Job, settings: CfgNode) -> Trainer:
+    """The trainer; what Detectron2 says of an option's value only when it builds something of it becomes a UserError."""
+    try:
+        return Trainer(settings, job.description, log_every=job.config.train.log_every, quiet=job.quiet)
+    except (AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
+        if not job.config.detectron2.options:
+            raise
+        problem = f"of which Detectron2 refuses one ({type(error).__name__}: {error})"
+        mend = "Correct the option, or leave it out"
+        raise UserError("settings", "detectron2", job.config.detectron2.options, problem, mend) from error
 
 
 @contextlib.contextmanager

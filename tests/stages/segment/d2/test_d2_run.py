@@ -203,6 +203,9 @@ def test_objects_that_did_not_train_are_counted_with_the_reason(tmp_path, labels
         ({"detectron2": {"SOLVER": {"AMP": {"ENABLED": True}}}, "device": "cpu"}, "does not do on cpu"),
         ({"detectron2": {"processes": 3}}, r"train\.batch_size = 2, which 3 processes cannot share"),
         ({"detectron2": {"SOLVER": {"OPTIMIZER": "LION"}}}, "Use SGD or ADAMW"),
+        ({"detectron2": {"SOLVER": {"LR_SCHEDULER_NAME": "Foo"}}}, "refuses one .*Foo"),
+        ({"detectron2": {"SOLVER": {"CLIP_GRADIENTS": {"CLIP_TYPE": "foo"}}}}, "refuses one .*foo"),
+        ({"detectron2": {"INPUT": {"CROP": {"ENABLED": True, "TYPE": "foo"}}}}, "refuses one"),
     ],
 )
 def test_options_that_cannot_be_are_refused_by_name(tmp_path, labels, settings, said):
