@@ -63,6 +63,22 @@ class NegativesConfig(BaseModel, frozen=True, extra="forbid"):
     )
 
 
+class CompletenessConfig(BaseModel, frozen=True, extra="forbid"):
+    """Beyond the paper: how complete a proposal is, q = sigmoid(linear(its feature)), learnt from the choices.
+
+    S_com = (q / the bag's highest q) ** exponent multiplies the scores of PSM and PRM.
+    """
+
+    enabled: bool = Field(default=False, description="Multiply the scores by S_com.")
+    exponent: float = Field(default=1.0, ge=0, description="e of S_com = (q / max q) ** e.")
+    target: Literal["coverage", "iou"] = Field(
+        default="coverage",
+        description="What q learns of a box: its share of the bag's chosen box (parts lose), or the IoU of both "
+        "(groups lose as well).",
+    )
+    weight: float = Field(default=0.25, ge=0, description="Weight of its loss.")
+
+
 class HeadConfig(BaseModel, frozen=True, extra="forbid"):
     """RoI features."""
 
@@ -142,6 +158,7 @@ class SelectConfig(BaseModel, frozen=True, extra="forbid"):
     prm: PrmConfig = Field(default=PrmConfig(), description="Refinement module.")
     positives: PositivesConfig = Field(default=PositivesConfig(), description="Positive proposals.")
     negatives: NegativesConfig = Field(default=NegativesConfig(), description="Negative proposals.")
+    completeness: CompletenessConfig = Field(default=CompletenessConfig(), description="Completeness of proposals.")
     assignment: AssignmentConfig = Field(default=AssignmentConfig(), description="One mask, one point.")
     image: ImageConfig = Field(default=ImageConfig(), description="Images.")
     train: TrainConfig = Field(default=TrainConfig(), description="Optimiser and schedule.")

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from stages.backbone import ResNetFpn
 from stages.select.accuracy import ClassAccuracy, ObjectAccuracy
 from stages.select.bms import Mined, mine_boxes
+from stages.select.completeness import completeness_score, joint_factor
 from stages.select.config import SelectConfig
 from stages.select.negative_sampling import propose_negatives
 from stages.select.pdg import distance_score, neighbour_distance
@@ -50,6 +51,7 @@ class SelectorOutput(NamedTuple):
         s_dis: (N, M), PDG's factor in them, or None where it is switched off.
         selected: (N,) int64, the best mask of PSM.
         box: (N, 4), its box after mining. rule: (N,) int64, the mining rule that moved it.
+        completeness: (N, M) logits of how complete the masks are, or None where that is switched off.
         prm: PRM's part, or None where it is switched off.
     """
 
@@ -59,6 +61,7 @@ class SelectorOutput(NamedTuple):
     selected: Tensor
     box: Tensor
     rule: Tensor
+    completeness: Tensor | None
     prm: PrmOutput | None
 
 
@@ -95,6 +98,7 @@ class Selector(nn.Module):
         )
         self.psm = MilHead(config.head.channels, num_classes + 1)
         self.prm = MilHead(config.head.channels, num_classes, config.prm.prior) if config.prm.enabled else None
+        self.completeness = nn.Linear(config.head.channels, 1) if config.completeness.enabled else None
         self.accuracy = ClassAccuracy(num_classes)
         rivals = config.prm.enabled and config.negatives.enabled
         self.object_accuracy = ObjectAccuracy() if rivals else None
@@ -108,7 +112,9 @@ class Selector(nn.Module):
         features = RoiFeatures(self.backbone, self.roi_head, batch.images, mirror=mirror)
         bags = features.of_bags(batch.boxes, batch.image_index, batch.filled)  # views of (N, M, channels)
         s_dis = self._guidance(batch)
-        scores = features.mean([psm_scores(cls, ins, batch.valid, s_dis) for cls, ins in map(self.psm, bags)])
+        factors = [joint_factor(s_dis, self._complete(bag, batch.valid)) for bag in bags]
+        logits = zip(map(self.psm, bags), factors, strict=True)
+        scores = features.mean([psm_scores(cls, ins, batch.valid, factor) for (cls, ins), factor in logits])
         own = of_class(scores, batch.class_index)
         selected = best_mask(own, batch.valid)
         with torch.no_grad():
@@ -119,7 +125,8 @@ class Selector(nn.Module):
         prm = None
         if self.prm is not None:
             prm = self._refine(self.prm, features, bags, batch, selected_box, mined.box)
-        return SelectorOutput(scores, own, s_dis, selected, mined.box, mined.rule, prm)
+        completeness = None if self.completeness is None else self.completeness(bags[0]).squeeze(-1).float()
+        return SelectorOutput(scores, own, s_dis, selected, mined.box, mined.rule, completeness, prm)
 
     def _refine(
         self,
@@ -135,7 +142,8 @@ class Selector(nn.Module):
         if added:
             scaled = features.of_bags(boxes[:, -added:], batch.image_index)
             bags = [torch.cat(pair, dim=1) for pair in zip(bags, scaled, strict=True)]
-        scores = features.mean([prm_scores(cls, ins, valid) for cls, ins in map(prm, bags)])
+        logits = zip(map(prm, bags), [self._complete(bag, valid) for bag in bags], strict=True)
+        scores = features.mean([prm_scores(cls, ins, valid, factor) for (cls, ins), factor in logits])
         own = of_class(scores, batch.class_index)
         with torch.no_grad():
             masks = batch.boxes.shape[1]
@@ -148,6 +156,14 @@ class Selector(nn.Module):
             negatives = prm.cls(features.of_boxes(sampled, image_index)[0]).float()
             self._compare(batch, own.detach().sum(dim=1), negatives.detach().sigmoid(), image_index)
         return PrmOutput(scores, valid, own, refined.box, refined.rule, negatives)
+
+    def _complete(self, embedding: Tensor, valid: Tensor) -> Tensor | None:
+        """S_com of bags (N, M, channels), or None where it is switched off."""
+        if self.completeness is None:
+            return None
+        with torch.no_grad():
+            logits = self.completeness(embedding).squeeze(-1).float()
+        return completeness_score(logits, valid, exponent=self.config.completeness.exponent)
 
     def _compare(self, batch: SelectBatch, scores: Tensor, negatives: Tensor, negative_image: Tensor) -> None:
         if self.object_accuracy is not None:

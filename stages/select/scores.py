@@ -20,16 +20,22 @@ def psm_scores(cls_logits: Tensor, ins_logits: Tensor, valid: Tensor, s_dis: Ten
     """S = softmax over classes * softmax over the bag * S_dis.
 
     Args:
-        cls_logits, ins_logits: (N, M, C) float32, the background last. valid: (N, M) bool. s_dis: (N, M) or None.
+        cls_logits, ins_logits: (N, M, C) float32, the background last. valid: (N, M) bool.
+        s_dis: (N, M), perhaps with other factors in it, or None.
     Returns: (N, M, C) in [0, 1], 0 on padding.
     """
     scores = cls_logits.softmax(dim=-1) * instance_scores(ins_logits, valid)
     return scores if s_dis is None else scores * s_dis[..., None]
 
 
-def prm_scores(cls_logits: Tensor, ins_logits: Tensor, valid: Tensor) -> Tensor:
-    """S = sigmoid of the class * softmax over the bag; shapes as `psm_scores`, without a background class."""
-    return cls_logits.sigmoid() * instance_scores(ins_logits, valid)
+def prm_scores(cls_logits: Tensor, ins_logits: Tensor, valid: Tensor, factor: Tensor | None = None) -> Tensor:
+    """S = sigmoid of the class * softmax over the bag; shapes as `psm_scores`, without a background class.
+
+    Args:
+        factor: (N, M), what else the scores are multiplied by, or None.
+    """
+    scores = cls_logits.sigmoid() * instance_scores(ins_logits, valid)
+    return scores if factor is None else scores * factor[..., None]
 
 
 def of_class(scores: Tensor, class_index: Tensor) -> Tensor:

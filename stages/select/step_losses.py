@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from stages.processes import own_share
+from stages.select.completeness import completeness_loss, completeness_target
 from stages.select.config import SelectConfig
 from stages.select.losses import negative_loss, prm_loss, psm_loss
 from stages.select.model import SelectorOutput
@@ -27,8 +28,13 @@ class StepLosses:
             "loss_psm": self.config.psm_weight * psm_loss(output.scores, batch.class_index, batch.valid, num_bags=bags),
             "bag_accuracy": (bag.argmax(dim=1) == batch.class_index).sum() / bags,
         }
+        weights = output.own.sum(dim=1).detach()
+        if output.completeness is not None:
+            chosen = output.box if output.prm is None else output.prm.box
+            wanted = completeness_target(batch.boxes, chosen, self.config.completeness.target)
+            loss = completeness_loss(output.completeness, wanted, batch.valid, weights, bags)
+            values["loss_completeness"] = self.config.completeness.weight * loss
         if output.prm is not None:
-            weights = output.own.sum(dim=1).detach()
             positive = prm_loss(output.prm.scores, batch.class_index, output.prm.valid, weights, bags)
             values["loss_prm"] = self.config.prm.positive_weight * positive
             if self.config.negatives.enabled:
