@@ -12,6 +12,9 @@ class TrainConfig(BaseModel, frozen=True, extra="forbid"):
 
     max_iterations: int = Field(default=0, ge=0, description="Optimiser steps; 0 takes the number of epochs instead.")
     epochs: float = Field(default=12.0, gt=0, description="Passes over the images, used when max_iterations is 0.")
+    min_iterations: int = Field(
+        default=0, ge=0, description="Steps at the least, where the epochs of few images are fewer; 0 sets no limit."
+    )
     batch_size: int = Field(default=4, gt=0, description="Images per optimiser step, of all processes together.")
     lr: float = Field(
         default=0.01, gt=0, description="Peak learning rate; where it is not set, base_lr * batch_size / base_batch."
@@ -70,11 +73,15 @@ def lr_line(config: TrainConfig) -> str:
 
 
 def resolve_length(config: TrainConfig, num_images: int) -> TrainConfig:
-    """Turn epochs into `max_iterations` (one epoch is every image once); a set `max_iterations` wins."""
+    """Turn epochs into `max_iterations` (one epoch is every image once); a set `max_iterations` wins.
+
+    Few images have short epochs: `min_iterations` lengthens them, and the warm-up takes a quarter of them at the most.
+    """
     if config.max_iterations:
         return config
-    steps = math.ceil(config.epochs * num_images / config.batch_size)
-    return config.model_copy(update={"max_iterations": max(1, steps)})
+    steps = max(1, config.min_iterations, math.ceil(config.epochs * num_images / config.batch_size))
+    warmup = min(config.warmup_iterations, steps // 4)
+    return config.model_copy(update={"max_iterations": steps, "warmup_iterations": warmup})
 
 
 def lr_at(config: TrainConfig, iteration: int) -> float:

@@ -12,6 +12,7 @@ _COCO_1X: dict[str, Any] = {
     "image": {"short_side": 800, "long_side": 1333, "flip": True},
     "train": {
         "epochs": 12,
+        "min_iterations": 1500,  # of 50 images 12 epochs are 150 steps, which teach nothing
         "batch_size": 4,
         "base_lr": COCO_LR,
         "base_batch": PAPER_BATCH,

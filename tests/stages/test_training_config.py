@@ -9,6 +9,15 @@ def test_epochs_become_iterations_and_set_iterations_win() -> None:
     assert resolve_length(TrainConfig(max_iterations=7), 10_000).max_iterations == 7
 
 
+def test_few_images_train_as_long_as_it_takes_and_not_in_the_warm_up_alone() -> None:
+    config = TrainConfig(epochs=12, batch_size=4, min_iterations=1500, warmup_iterations=500)
+    few, many = resolve_length(config, 50), resolve_length(config, 118_000)
+    assert (few.max_iterations, few.warmup_iterations) == (1500, 375)
+    assert (many.max_iterations, many.warmup_iterations) == (354_000, 500)
+    assert resolve_length(config.model_copy(update={"max_iterations": 20}), 50).max_iterations == 20
+    assert resolve_length(TrainConfig(epochs=12, batch_size=4, warmup_iterations=500), 50).warmup_iterations == 37
+
+
 def test_the_learning_rate_warms_up_and_falls_at_shares_of_the_length() -> None:
     config = TrainConfig(max_iterations=120, lr=1.0, warmup_iterations=10, warmup_factor=0.1, milestones=(0.5, 100))
     assert lr_at(config, 0) == pytest.approx(0.1)
