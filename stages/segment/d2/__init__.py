@@ -5,5 +5,7 @@ The only package that imports Detectron2. Importing it registers nothing; `regis
 
 import warnings
 
-# Detectron2 and fvcore compile with torch.jit.script and read numpy masks in place, which new libraries wonder at.
-warnings.filterwarnings("ignore", category=FutureWarning, module=r"(detectron2|fvcore)\b")
+# Detectron2 and fvcore use what newer releases of torch advise against, when they are imported and when they train.
+warnings.filterwarnings(
+    "ignore", message=r"`(torch\.jit\.script|torch\.cuda\.amp|broadcast_buffers)", category=FutureWarning
+)

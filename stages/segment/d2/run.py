@@ -4,6 +4,7 @@ import contextlib
 import logging
 import multiprocessing
 import os
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +80,7 @@ def train(job: Job, truth: InstanceDataset | None) -> Outcome:
         (job.out / name).unlink(missing_ok=True)
     write_bytes(job.out / "config.yaml", settings.dump().encode())
     try:
-        with _visible_devices(settings.MODEL.DEVICE):
+        with _environment(settings.MODEL.DEVICE):
             launch(_work, processes, dist_url="auto", args=(job,))
     except (ProcessRaisedException, ProcessExitedException) as error:
         if (job.out / _FAULT).is_file():
@@ -128,6 +129,8 @@ def _work(job: Job) -> None:
     processes = comm.get_world_size()
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, available_cores() // processes))
+    if processes > 1:  # torch interrupts its children when their parent dies; a shell's "&" would have them ignore it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     settings = _config(job)
     if processes > 1 and settings.MODEL.DEVICE == "cpu":
         plain = defaults.create_ddp_model  # names a GPU for each process, which there is none of
@@ -164,7 +167,7 @@ def _train(job: Job, settings: CfgNode) -> None:
 
 
 def _trainer(job: Job, settings: CfgNode) -> Trainer:
-    """The trainer; what Detectron2 says of an option's value only when it builds something of it becomes a UserError."""
+    """The trainer; what Detectron2 says of an option only when it builds something of it becomes a UserError."""
     try:
         return Trainer(settings, job.description, log_every=job.config.train.log_every, quiet=job.quiet)
     except (AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
@@ -176,18 +179,25 @@ def _trainer(job: Job, settings: CfgNode) -> Trainer:
 
 
 @contextlib.contextmanager
-def _visible_devices(device: str) -> Iterator[None]:
-    """`launch` takes CUDA's communication wherever it sees a CUDA device; processes on the CPU must see none."""
-    before = os.environ.get("CUDA_VISIBLE_DEVICES")
+def _environment(device: str) -> Iterator[None]:
+    """What the processes of `launch` are to find in their environment.
+
+    It takes CUDA's communication wherever it sees a CUDA device, so processes on the CPU must see none. And they import
+    Detectron2 before they import us and our filter of its warnings.
+    """
+    changes = {"PYTHONWARNINGS": "ignore::FutureWarning"}
     if device == "cpu":
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        changes["CUDA_VISIBLE_DEVICES"] = ""
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
     try:
         yield
     finally:
-        if before is not None:
-            os.environ["CUDA_VISIBLE_DEVICES"] = before
-        elif device == "cpu":
-            del os.environ["CUDA_VISIBLE_DEVICES"]
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 @contextlib.contextmanager
