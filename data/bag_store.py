@@ -6,8 +6,11 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NoReturn
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from data.bag_decoding import decode_bags
 from data.bag_filesystem import LocalFolder, Location, StoreFolder, store_folder
@@ -19,6 +22,7 @@ from data.errors import UserError
 from data.files import disk_errors
 
 Masks = dict[int, list[bytes]]
+Features = dict[int, NDArray[np.float16]]
 _MEND = "Delete that shard and run generate-bags again with the same settings, which makes only what is missing"
 
 
@@ -99,17 +103,27 @@ class BagStore:
 
         Raises: KeyError if the store has no such image; UserError if its shard cannot be read.
         """
-        firsts = [entry.first_image_id for entry in self.manifest.shards]
-        place = bisect_right(firsts, image_id) - 1
-        if place >= 0:
-            entry = self.manifest.shards[place]
-            file = self._file(entry)
-            group = _group_of(file, image_id)
-            if group is not None:
-                for found, masks in _by_image(self._read(entry, MASK_COLUMNS, group)):
-                    if found == image_id:
-                        return masks
+        for found, masks in _by_image(self._rows_about(image_id, MASK_COLUMNS)):
+            if found == image_id:
+                return masks
         raise KeyError(image_id)
+
+    def read_features(self, image_id: int) -> Features:
+        """point_id -> (M, C) float16, SAM's image features averaged over each mask of its bag; one small read.
+
+        Raises: KeyError if the store has no such image, or was made without features; UserError as `read_masks`.
+        """
+        if FEATURE_COLUMN not in self._column_names():
+            raise KeyError(FEATURE_COLUMN)
+        rows = self._rows_about(image_id, ("image_id", "point_id", FEATURE_COLUMN))
+        rows = rows.filter(pc.equal(rows["image_id"], image_id))
+        if not len(rows):
+            raise KeyError(image_id)
+        features = column_of([rows[FEATURE_COLUMN]])
+        if features.offsets is None:
+            raise TypeError(f"{FEATURE_COLUMN} is not a column of masks")
+        bags = np.split(features.values, features.offsets[1:-1])
+        return dict(zip(rows["point_id"].to_pylist(), bags, strict=True))
 
     def iter_masks(self) -> Iterator[tuple[int, Masks]]:
         """(image_id, masks as `read_masks`) of every image, in order."""
@@ -130,6 +144,17 @@ class BagStore:
         for entry in self.manifest.shards:
             rows = self._read(entry, ("image_id", "file_name", "height", "width"))
             yield from dict.fromkeys(ImageRecord(*row.values()) for row in rows.to_pylist())
+
+    def _rows_about(self, image_id: int, columns: Sequence[str]) -> pa.Table:
+        """The row group that holds an image, with the rows of others; KeyError if there is no such image."""
+        firsts = [entry.first_image_id for entry in self.manifest.shards]
+        place = bisect_right(firsts, image_id) - 1
+        if place >= 0:
+            entry = self.manifest.shards[place]
+            group = _group_of(self._file(entry), image_id)
+            if group is not None:
+                return self._read(entry, columns, group)
+        raise KeyError(image_id)
 
     def _column_names(self) -> list[str]:
         """The columns of every shard that has rows."""

@@ -37,14 +37,16 @@ def fetched_ahead(
 
 
 class InBackground:
-    """Runs calls one after another in a thread; a context manager that on leaving waits for all of them.
+    """Runs calls one after another in a thread; a context manager that on leaving waits for all of them."""
 
-    After an exception, calls that are not begun are given up and the one that runs is waited for.
-    """
+    def __init__(self, limit: int, *, finish: bool = False) -> None:
+        """How much may wait.
 
-    def __init__(self, limit: int) -> None:
-        """Args: limit: Calls that may wait before `put` does, which bounds the memory that they hold."""
-        self._limit = limit
+        Args:
+            limit: Calls that may wait before `put` does, which bounds the memory that they hold.
+            finish: After an exception too, run what waits; else only the call that runs is waited for.
+        """
+        self._limit, self._finish = limit, finish
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="work")
         self._pending: deque[Future[Any]] = deque()
 
@@ -71,4 +73,4 @@ class InBackground:
             while kind is None and self._pending:
                 self._pending.popleft().result()
         finally:
-            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool.shutdown(wait=True, cancel_futures=not self._finish)

@@ -13,9 +13,10 @@ class BagsConfig(BaseModel, frozen=True, extra="forbid"):
         "vit_h", description="SAM architecture; tiny is the demo's, for rendered scenes only."
     )
     checkpoint: Path | None = Field(None, description="Weights file; without it the official one, downloaded once.")
-    recipe: Literal["multimask", "refined"] = Field(
+    recipe: Literal["multimask", "refined", "centred"] = Field(
         "refined",
-        description="multimask: SAM's 3 masks of the point; refined: up to 3 more, from point and box.",
+        description="multimask: SAM's 3 masks of the point; refined: up to 3 more, from point and box; centred: with "
+        "the innermost point of each mask in place of the click, for clicks away from the middle.",
     )
     fast: bool = Field(False, description="The fast path, equal but for rounding; else SamPredictor's bits.")
     precision: Literal["float32", "bfloat16", "float16"] | None = Field(

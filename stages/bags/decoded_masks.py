@@ -29,6 +29,8 @@ class DecodedMasks:
             threshold.
         token: (M,) int8, the mask token that made it.
         feature: (M, C) float16, SAM's image features averaged over the mask; None if they were not asked for.
+        innermost_xy: (M, 2) original pixels, the place farthest from the mask's border, NaN where a mask is (nearly)
+            empty; None if it was not asked for.
     """
 
     codes: Sequence[Callable[[], bytes]]
@@ -38,6 +40,7 @@ class DecodedMasks:
     stability: NDArray[np.float32]
     token: NDArray[np.int8]
     feature: NDArray[np.float16] | None = None
+    innermost_xy: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -53,6 +56,7 @@ class DecodedMasks:
             self.stability[part],
             self.token[part],
             None if self.feature is None else self.feature[part],
+            None if self.innermost_xy is None else self.innermost_xy[part],
         )
 
 

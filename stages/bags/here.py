@@ -32,7 +32,7 @@ def make_here(
         content = encode_task(task, kept_of(task, writer), made, job.points, fingerprint)
         writer.add_encoded(task.index, content)
 
-    with tqdm(total=images, desc="bags", unit="img", disable=quiet) as bar, InBackground(1) as background:
+    with tqdm(total=images, desc="bags", unit="img", disable=quiet) as bar, InBackground(1, finish=True) as background:
 
         def on_image() -> None:
             bar.update()

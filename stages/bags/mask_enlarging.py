@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -69,25 +70,47 @@ class MaskEnlarger:
 
 
 def pooled_features(
-    features: Tensor, small: Tensor, input_size: tuple[int, int], inside_of: int
+    features: Tensor, logits: Tensor, threshold: float, input_size: tuple[int, int], side: int
 ) -> NDArray[np.float16]:
     """SAM's image features, averaged over each mask.
 
     Args:
         features: (1, C, h, w) of one image.
-        small: (M, n * h, n * w) bool, the masks before they are enlarged.
-        input_size: (height, width) of the image within SAM's square; what lies beyond is padding.
-        inside_of: Side of that square.
-    Returns: (M, C) float16; the average over the whole image for a mask that is empty at this size.
+        logits: (M, n * h, n * w), before they are enlarged.
+        threshold: Above it lies the mask.
+        input_size: (height, width) of the image within SAM's square of `side` pixels; what lies beyond is padding.
+    Returns: (M, C) float16; of the likeliest place where a mask is empty at this size.
     """
-    height, width = features.shape[2:]
-    weights = F.adaptive_avg_pool2d(small[None].float(), (height, width))[0]
-    rows = torch.arange(height, device=small.device)[:, None] * inside_of < input_size[0] * height
-    columns = torch.arange(width, device=small.device) * inside_of < input_size[1] * width
-    valid = (rows & columns).float()
-    weights = weights * valid
-    empty = weights.sum(dim=(1, 2), keepdim=True) == 0
-    weights = torch.where(empty, valid, weights).flatten(1)  # (M, h*w)
+    logits = logits.masked_fill(~_within(logits, input_size, side), -torch.inf)
+    inside = logits > threshold
+    nothing = ~inside.flatten(1).any(dim=1)[:, None, None]
+    inside |= nothing & (logits >= logits.amax(dim=(1, 2), keepdim=True))
+    weights = F.adaptive_avg_pool2d(inside.float(), (features.shape[2], features.shape[3])).flatten(1)  # (M, h * w)
     pooled = weights @ features[0].flatten(1).T.float() / weights.sum(dim=1, keepdim=True)
     result: NDArray[np.float16] = pooled.half().cpu().numpy()
     return result
+
+
+def innermost_points(
+    logits: Tensor, threshold: float, input_size: tuple[int, int], original_size: tuple[int, int], side: int
+) -> NDArray[np.float64]:
+    """The place of each mask that is farthest from its border, the first of equals by row and column.
+
+    Args: as `pooled_features`, and the image's (height, width) before it was scaled.
+    Returns: (M, 2) float64 (x, y) in original pixels; NaN where a mask is empty at this size.
+    """
+    inside = ((logits > threshold) & _within(logits, input_size, side)).cpu().numpy()
+    points = np.full((len(inside), 2), np.nan)
+    for row in np.flatnonzero(inside.any(axis=(1, 2))):
+        depth = cv2.distanceTransform(np.pad(inside[row], 1).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+        y, x = np.unravel_index(depth[1:-1, 1:-1].argmax(), inside.shape[1:])
+        points[row] = x + 0.5, y + 0.5
+    scale = np.array(original_size[::-1]) / np.array(input_size[::-1]) * (side / logits.shape[2])
+    return np.minimum(points * scale, np.array(original_size[::-1]) - 0.5)
+
+
+def _within(logits: Tensor, input_size: tuple[int, int], side: int) -> Tensor:
+    """(h, w) bool: where the small masks show the image, not the padding to SAM's square."""
+    height, width = logits.shape[1:]
+    rows = torch.arange(height, device=logits.device)[:, None] * side < input_size[0] * height
+    return rows & (torch.arange(width, device=logits.device) * side < input_size[1] * width)

@@ -1,14 +1,15 @@
 """The recipes by which SAM's masks for one point become its bag.
 
 ``multimask``: SAM's three masks for the point. ``refined``: after them up to three more, one for the point together
-with the box of each of the three; a refined mask that nearly repeats a mask before it is left out. The three masks of
-the point alone always stay, alike or not: the baselines (top-1, always token k) choose among them.
+with the box of each of the three; a refined mask that nearly repeats a mask before it is left out. ``centred``: as
+``refined``, but each box comes with the innermost point of its mask in place of the click, for the same time. The
+three masks of the point alone always stay, alike or not: the baselines (top-1, always token k) choose among them.
 """
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,7 @@ class Recipe:
 
     name: str
     refine: bool
+    second_point: Literal["click", "innermost"] = "click"
     duplicate_iou: float = 0.95
     stability_offset: float = STABILITY_OFFSET
     box_token: str = "best of 0-3"
@@ -46,7 +48,14 @@ class Recipe:
         return constants
 
 
-RECIPES = {recipe.name: recipe for recipe in (Recipe("multimask", refine=False), Recipe("refined", refine=True))}
+RECIPES = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe("multimask", refine=False),
+        Recipe("refined", refine=True),
+        Recipe("centred", refine=True, second_point="innermost"),
+    )
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +89,21 @@ def prompt(sam: SamPrompter, encoded: EncodedImage, points: Sequence[Point], rec
         return [PromptedPoint(point, masks) for point, masks in zip(points, alone, strict=True)]
     boxes = [masks.box_xyxy[masks.area > 0] for masks in alone]
     sizes = [len(part) for part in boxes]
-    refined = iter(sam.box_masks(encoded, np.repeat(xy, sizes, axis=0), np.concatenate([np.zeros((0, 4)), *boxes])))
+    again = np.repeat(xy, sizes, axis=0)
+    if recipe.second_point == "innermost":
+        again = _innermost(alone, again)
+    refined = iter(sam.box_masks(encoded, again, np.concatenate([np.zeros((0, 4)), *boxes])))
     return [
         PromptedPoint(point, masks, [next(refined) for _ in range(size)])
         for point, masks, size in zip(points, alone, sizes, strict=True)
     ]
+
+
+def _innermost(alone: Sequence[DecodedMasks], click_xy: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(P, 2) innermost points of the masks that are not empty; the click where a mask is too small to have one."""
+    points = [masks.innermost_xy[masks.area > 0] for masks in alone if masks.innermost_xy is not None]
+    innermost = np.concatenate([np.zeros((0, 2)), *points])
+    return np.where(np.isnan(innermost), click_xy, innermost)
 
 
 def make_bag(image: ImageRecord, prompted: PromptedPoint, recipe: Recipe) -> tuple[Bag, Counter[str]]:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from data.errors import UserError
 from stages.bags.decoded_masks import DecodedMasks
-from stages.bags.mask_enlarging import MaskEnlarger, pooled_features
+from stages.bags.mask_enlarging import MaskEnlarger, innermost_points, pooled_features
 from stages.bags.sam_decoder import ImageSide, PromptDecoder
 from stages.bags.sam_encoder import speed_up_encoder
 from stages.bags.tiny_sam import build_tiny_sam
@@ -39,11 +39,13 @@ class SamOptions:
         fast: None for the exact path; else the precision of the fast one's encoder.
         decode_batch: Prompts of one image that the fast path decodes together.
         features: Also give SAM's image features, averaged over each mask.
+        innermost: Also give the innermost point of each mask.
     """
 
     fast: torch.dtype | None = None
     decode_batch: int = 1
     features: bool = False
+    innermost: bool = False
 
 
 EXACT = SamOptions()
@@ -163,12 +165,14 @@ class SamPrompter:
         """(B, T, h, w) logits and (B, T) scores to B * T masks in original resolution."""
         logits = low_res.flatten(0, 1)
         made = self._enlarger.enlarge(logits, score.flatten(), token, (image.input_size, image.original_size))
-        if not self._options.features:
-            return made
-        side = self._sam.image_encoder.img_size
-        return replace(
-            made, feature=pooled_features(image.features, logits > self._sam.mask_threshold, image.input_size, side)
-        )
+        threshold, side = self._sam.mask_threshold, self._sam.image_encoder.img_size
+        if self._options.features:
+            feature = pooled_features(image.features, logits, threshold, image.input_size, side)
+            made = replace(made, feature=feature)
+        if self._options.innermost:
+            points = innermost_points(logits, threshold, image.input_size, image.original_size, side)
+            made = replace(made, innermost_xy=points)
+        return made
 
 
 def load_sam(model: str, path: Path, device: torch.device, options: SamOptions = EXACT) -> SamPrompter:

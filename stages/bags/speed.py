@@ -7,6 +7,7 @@ import torch
 
 from data.errors import UserError
 from stages.bags.config import BagsConfig
+from stages.bags.recipes import RECIPES
 from stages.bags.sam import SamOptions
 from stages.devices import pick_device
 
@@ -21,12 +22,14 @@ def sam_options(config: BagsConfig, device: torch.device) -> SamOptions:
 
     Raises: UserError for float16 on a CPU, which has no arithmetic for it and takes ten times as long.
     """
+    innermost = RECIPES[config.recipe].second_point == "innermost"
     if not config.fast:
-        return SamOptions(features=config.features)
+        return SamOptions(features=config.features, innermost=innermost)
     if config.arithmetic == "float16" and device.type == "cpu":
         problem = "which a CPU computes ten times slower than float32"
         raise UserError("settings", "precision", "float16", problem, "Use bfloat16")
-    return SamOptions(getattr(torch, config.arithmetic), _DECODE_BATCH.get(device.type, 1), config.features)
+    batch = _DECODE_BATCH.get(device.type, 1)
+    return SamOptions(getattr(torch, config.arithmetic), batch, config.features, innermost)
 
 
 def encode_batch(config: BagsConfig, device: torch.device) -> int:

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -25,12 +27,14 @@ class ScriptedSam:
 
     def __init__(self, point, boxes=()):
         self.point, self.boxes, self.asked = point, boxes, None
+        self.innermost = np.array([(25, 20), (np.nan, np.nan), (30, 21)])
 
     def point_masks(self, encoded, point_xy):
-        return [self._answer(self.point, [1, 2, 3])] * len(point_xy)
+        answer = self._answer(self.point, [1, 2, 3])
+        return [dataclasses.replace(answer, innermost_xy=self.innermost)] * len(point_xy)
 
     def box_masks(self, encoded, point_xy, box_xyxy):
-        self.asked = box_xyxy
+        self.asked, self.asked_xy = box_xyxy, point_xy
         answer = self._answer(self.boxes[: len(box_xyxy)], [0, 3, 1][: len(box_xyxy)])
         return [answer.rows(row, row + 1) for row in range(len(answer))]
 
@@ -64,6 +68,16 @@ def test_refined_adds_a_mask_for_the_box_of_each_of_the_three():
     assert (bag.source.tolist(), dropped) == ([1, 2, 3, 4, 11, 13], {})  # prompt * 4 + token
     np.testing.assert_allclose(bag.score, [0.6, 0.9, 0.7] * 2)
     np.testing.assert_allclose(bag.stability, [0.5, 0.8, 0.6] * 2, atol=1e-6)
+
+
+def test_centred_asks_with_the_innermost_points_and_with_the_click_where_there_is_none():
+    others = [rectangle(18, 14, 30, 26), rectangle(8, 10, 44, 30), rectangle(0, 0, 60, 34)]
+    sams = {name: ScriptedSam([PART, WHOLE, GROUP], others) for name in ("refined", "centred")}
+    bags = {name: _make(sam, name)[0] for name, sam in sams.items()}
+    np.testing.assert_array_equal(sams["refined"].asked_xy, [POINT.xy] * 3)
+    np.testing.assert_array_equal(sams["centred"].asked_xy, [(25, 20), POINT.xy, (30, 21)])
+    np.testing.assert_array_equal(sams["centred"].asked, sams["refined"].asked)
+    assert bags["centred"].source.tolist() == [1, 2, 3, 4, 11, 13]
 
 
 def test_a_refined_mask_like_one_before_it_is_left_out_and_counted():

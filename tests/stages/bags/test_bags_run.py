@@ -43,6 +43,24 @@ def test_every_point_gets_a_bag_and_every_figure_is_in_the_summary(tmp_path, poi
 
 
 @quick
+def test_the_summary_says_how_the_time_was_spent(tmp_path, points, images_dir, config):
+    first = run(points, images_dir, tmp_path / "bags", config, quiet=True)
+    assert first.images_per_second > 0
+    assert first.encoder_share + first.decoder_share + first.host_share == pytest.approx(1, abs=1e-3)
+    again = run(points, images_dir, tmp_path / "bags", config, quiet=True)
+    assert (again.images_per_second, again.encoder_share, again.decoder_share, again.host_share) == (None,) * 4
+
+
+@quick
+def test_before_it_starts_a_run_says_what_is_still_to_do(tmp_path, points, images_dir, config, capfd):
+    run(points, images_dir, tmp_path / "bags", config)
+    assert "to do: 6 images, 12 points, 3 shards; about 21.6 kB on disk (" in capfd.readouterr().err
+    (tmp_path / "bags" / "bags-00001.parquet").unlink()
+    run(points, images_dir, tmp_path / "bags", config)
+    assert "to do: 2 images, 4 points, 1 shards" in capfd.readouterr().err
+
+
+@quick
 def test_boxes_areas_and_masks_lie_in_the_annotated_image(tmp_path, points, images_dir, config):
     run(points, images_dir, tmp_path / "bags", config, quiet=True)
     store = BagStore.open(tmp_path / "bags")
@@ -79,12 +97,15 @@ def test_a_second_run_finds_the_store_complete_and_touches_nothing(tmp_path, poi
     assert _bytes_of(tmp_path / "bags") == before
 
 
-@pytest.mark.parametrize(("field", "value"), [("recipe", "multimask"), ("shard_images", 3)])
+@pytest.mark.parametrize(
+    ("field", "value"), [("recipe", "multimask"), ("shard_images", 3), ("fast", True), ("features", True)]
+)
 @quick
 def test_a_store_of_other_settings_is_refused(tmp_path, points, images_dir, config, field, value):
     run(points, images_dir, tmp_path / "bags", config, quiet=True)
     before = _bytes_of(tmp_path / "bags")
-    with pytest.raises(UserError, match=f"{field} = "):
+    named = {"fast": "precision", "features": "recipe_settings"}.get(field, field)
+    with pytest.raises(UserError, match=f"{named} = "):
         run(points, images_dir, tmp_path / "bags", config.model_copy(update={field: value}), quiet=True)
     assert _bytes_of(tmp_path / "bags") == before
 

@@ -80,6 +80,23 @@ def test_tiny_sam_gives_the_predictors_masks_on_photographs(tiny_sam, photograph
         _compare(tiny_sam, predictor, image, 4)
 
 
+def test_the_best_token_for_a_point_with_a_box_is_the_predictors(tiny_sam, photographs):
+    image, predictor = photographs[0], _tiny_predictor()
+    height, width = image.shape[:2]
+    predictor.set_image(image)
+    (encoded,) = tiny_sam.encode([tiny_sam.prepare(image)])
+    points = np.array(_points(image, 4))
+    boxes = np.concatenate([np.maximum(points - 50, 0), np.minimum(points + 70, (width, height))], 1).astype(np.float32)
+    tiny_sam.point_masks(encoded, points)  # what is shared between prompts must not show
+    for point, box, made in zip(points, boxes, tiny_sam.box_masks(encoded, points, boxes), strict=True):
+        prompts = {"point_coords": point[None], "point_labels": np.ones(1, int), "box": box - (0, 0, 1, 1)}
+        answers = [predictor.predict(**prompts, multimask_output=several) for several in (False, True)]
+        masks, scores = (np.concatenate([answer[part] for answer in answers]) for part in (0, 1))
+        best = int(scores.argmax())
+        assert (made.token.tolist(), made.score.tolist()) == ([best], [scores[best]])
+        np.testing.assert_array_equal(decode_masks([made.codes[0]()], height, width)[0], masks[best])
+
+
 def _random_vit_b() -> Sam:
     """ViT-B with random weights, also where the package starts from zeros (position codes)."""
     torch.manual_seed(0)
