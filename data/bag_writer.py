@@ -67,6 +67,11 @@ class BagWriter:
         """The images that could not be read, by shard, of the shards that are there."""
         return {index: shard.label.failed for index, shard in sorted(self._done.items()) if shard.label.failed}
 
+    @property
+    def has_shards(self) -> bool:
+        """Whether any shard is known to be there."""
+        return bool(self._done)
+
     def write_shard(
         self, index: int, bags: Sequence[Bag], dropped: Mapping[str, int], failed: Sequence[FailedImage] = ()
     ) -> None:
@@ -223,5 +228,5 @@ def open_writer(
             yield writer
         finally:
             # What lies on disk counts: an interruption may come between a shard's renaming and its entry.
-            if writer.manifest is None and not any(map(is_shard_name, folder.names())):
+            if writer.manifest is None and not writer.has_shards and not any(map(is_shard_name, folder.names())):
                 folder.remove(PARTIAL_MANIFEST)

@@ -65,7 +65,7 @@ def example_shards(images: int = 5, shard_images: int = 2) -> list[list[Bag]]:
     ]
 
 
-def write_store(folder: Path, shards: Sequence[Sequence[Bag]] | None = None, **changes: object) -> BagStore:
+def write_store(folder: Path | str, shards: Sequence[Sequence[Bag]] | None = None, **changes: object) -> BagStore:
     """A finished store."""
     shards = example_shards() if shards is None else shards
     with open_writer(folder, identity(**changes), CATEGORIES, len(shards)) as writer:

@@ -5,6 +5,7 @@ import shlex
 import shutil
 from pathlib import Path
 
+import fsspec
 import pytest
 from one_line import check_message
 from toy_job import BAGS, snapshot, write_toy
@@ -101,3 +102,23 @@ def test_unreadable_images_are_counted_by_every_command_and_made_good(
 def test_a_rate_that_is_none_is_refused(job: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert run(shlex.split(f"{BAGS} --out new --max-failure-rate 1.5")) == 2
     check_message(capfd.readouterr().err, "max_failure_rate * 1.5")
+
+
+def test_a_store_behind_a_url_serves_every_command(job: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    fsspec.filesystem("memory").store.clear()
+    assert run(shlex.split(f"{BAGS} --out memory://made/bags")) == 0
+    for command in (
+        "bags verify memory://made/bags --quiet",
+        "bags inspect memory://made/bags --truth truth.json --quiet",
+        "select --bags memory://made/bags --images images --out new --method sam-top1 --quiet",
+        "select --bags bags --images images --out old --method sam-top1 --quiet",
+        "bags export memory://made/bags --out sam.json --quiet",
+        "bags merge memory://made/bags --out copy --quiet",
+    ):
+        assert run(shlex.split(command)) == 0, command
+    assert snapshot(job / "copy") == snapshot(job / "bags")
+    labels = [(job / name / "pseudo_labels.json").read_text() for name in ("new", "old")]
+    assert labels[0] == labels[1]
+    capfd.readouterr()
+    assert run(shlex.split("bags verify memory://made/nothing --quiet")) == 2
+    check_message(capfd.readouterr().err, "memory://made/nothing * manifest.json = missing * generate-bags")
