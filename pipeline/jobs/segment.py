@@ -110,10 +110,11 @@ def _require_new(out: Path, images_json: Path | None, draw: Path | None) -> None
 
 def _require_model(run_dir: Path) -> None:
     """Raises: UserError if the folder is not that of a finished training."""
+    from stages.segment.engine import begun_engine
     from stages.segment.model_file import MODEL_FILE
 
     if run_dir.is_dir() and not (run_dir / MODEL_FILE).is_file():
-        begun = (run_dir / "checkpoints" / "last.pt").is_file() and (run_dir / "model.json").is_file()
+        begun = begun_engine(run_dir) is not None and (run_dir / "model.json").is_file()
         problem = f"a training that is not finished: no {MODEL_FILE}" if begun else f"a folder without {MODEL_FILE}"
         mend = "Go on with train-seg --resume" if begun else "Give the --out folder of train-seg"
         raise UserError("--run", "path", str(run_dir), problem, mend)

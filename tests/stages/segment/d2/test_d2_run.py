@@ -259,3 +259,12 @@ def test_auto_takes_detectron2_and_says_so_in_one_line(tmp_path, labels, capfd):
     assert command(shlex.split(f"train-seg --labels {labels} --images {images} --out {tmp_path / 'r'} {SMALL}")) == 0
     lines = capfd.readouterr().err.splitlines()
     assert len([line for line in lines if "auto takes detectron2" in line]) == 1
+
+
+def test_a_run_that_is_not_finished_is_to_be_resumed_before_it_predicts(tmp_path, labels, capfd):
+    train(tmp_path, labels, "run", train={"max_iterations": 2, "checkpoint_every": 1})
+    (tmp_path / "run/model_final.pth").unlink()
+    predicting = f"--images {tmp_path / 's/images'} --out {tmp_path / 'found.json'} --device cpu --quiet"
+    assert command(shlex.split(f"predict --run {tmp_path / 'run'} {predicting}")) == 2
+    assert "Go on with train-seg --resume" in capfd.readouterr().err
+    assert command(shlex.split(f"predict --run {tmp_path / 'run/model_0000001.pth'} {predicting}")) == 0
