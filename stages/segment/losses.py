@@ -38,7 +38,8 @@ def solov2_losses(
     Returns: ``loss_ins`` and ``loss_cate``, scalars.
     """
     cate_logits = torch.cat([logits.flatten(2) for logits in predictions.cate_logits], dim=2).float()  # (B, K, S)
-    kernels = torch.cat([kernel.flatten(2) for kernel in predictions.kernels], dim=2).float()  # (B, D, S)
+    trained = _trained_levels(predictions.kernels, targets)
+    kernels = torch.cat([kernel.flatten(2) for kernel in trained], dim=2).float()  # (B, D, S)
     category = torch.stack([target.category for target in targets])
     per_image = zip(kernels, predictions.mask_features.float(), targets, strict=True)
     with torch.autocast(cate_logits.device.type, enabled=False):
@@ -46,6 +47,19 @@ def solov2_losses(
         loss_ins = mask_loss.sum() / part_of_total(mask_loss.new_tensor(len(mask_loss)))
         loss_cate = category_loss(cate_logits, category, focal_alpha, focal_gamma)
     return {"loss_ins": dice_weight * loss_ins, "loss_cate": focal_weight * loss_cate}
+
+
+def _trained_levels(kernels: Sequence[Tensor], targets: Sequence[ImageTargets]) -> list[Tensor]:
+    """Cut levels without a positive cell off the graph: the backward pass through their towers would be all zeros.
+
+    Without any positive cell all stay attached. Only on a CPU: on a GPU, asking for the cells would wait for it.
+    """
+    cells = torch.cat([target.cell for target in targets])
+    if cells.device.type != "cpu" or not len(cells):
+        return list(kernels)
+    ends = torch.tensor([kernel.shape[-2] * kernel.shape[-1] for kernel in kernels]).cumsum(0)
+    used = set(torch.bucketize(cells, ends, right=True).tolist())
+    return [kernel if level in used else kernel.detach() for level, kernel in enumerate(kernels)]
 
 
 def category_loss(cate_logits: Tensor, category: Tensor, alpha: float, gamma: float) -> Tensor:

@@ -24,7 +24,8 @@ def test_losses_and_gradients_equal_the_golden_ones(case):
     assert sum(int((target.category < 5).sum()) for target in targets) == golden[f"{case}/num_ins"]
     (losses["loss_ins"] + losses["loss_cate"]).backward()
     for level in range(len(GRIDS)):
-        grad_cate, grad_kernel = predictions.cate_logits[level].grad, predictions.kernels[level].grad
+        grad_cate, kernels = predictions.cate_logits[level].grad, predictions.kernels[level]
+        grad_kernel = torch.zeros_like(kernels) if kernels.grad is None else kernels.grad
         torch.testing.assert_close(grad_cate, tensor(golden[f"{case}/grad_cate/{level}"]), rtol=1e-5, atol=1e-7)
         torch.testing.assert_close(grad_kernel, tensor(golden[f"{case}/grad_kernel/{level}"]), rtol=1e-5, atol=1e-7)
     grad_mask = tensor(golden[f"{case}/grad_mask"])
@@ -53,6 +54,22 @@ def test_the_focal_loss_we_use_equals_the_golden_one(name, alpha, gamma):
     loss.sum().backward()
     grad = tensor(golden[f"focal/{name}/grad_of_sum"])
     torch.testing.assert_close(logits.grad, grad, rtol=1e-4, atol=1e-5)
+
+
+def test_no_backward_pass_goes_through_levels_without_a_positive_cell_unless_all_are():
+    golden = load("losses")
+    predictions = predictions_of(golden, [0])
+    targets = targets_of(golden, "gt0", (32, 40))
+    loss = solov2_losses(predictions, [targets])["loss_ins"]
+    loss.backward()
+    ends = np.cumsum(np.square(GRIDS))
+    used = set(np.searchsorted(ends, targets.cell.numpy(), side="right").tolist())
+    assert 0 < len(used) < len(GRIDS)
+    assert {level for level, kernels in enumerate(predictions.kernels) if kernels.grad is not None} == used
+    empty = targets._replace(cell=targets.cell[:0], instance=targets.instance[:0])
+    predictions = predictions_of(golden, [0])
+    solov2_losses(predictions, [empty])["loss_ins"].backward()
+    assert all(kernels.grad is not None for kernels in predictions.kernels)
 
 
 def _image(alternates: list[np.ndarray] | None = None, count: int = 2) -> ImageTargets:
