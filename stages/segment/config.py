@@ -179,7 +179,9 @@ class SegmentConfig(BaseModel, frozen=True, extra="forbid"):
         description="Labels whose confidence is lower do not train; their objects are background.",
     )
     init: str = Field(
-        default="", description="SOLOv2 checkpoint to start from: a model_final.pth of ours, or AdelaiDet's."
+        default="",
+        description="SOLOv2 checkpoint to start from: a model_final.pth of ours, or AdelaiDet's (whose R-50 and R-101 "
+        "want backbone.stride_in_1x1=true).",
     )
     backbone: SegmentBackboneConfig = Field(default=SegmentBackboneConfig(), description="ResNet + FPN.")
     head: HeadConfig = Field(default=HeadConfig(), description="Heads and levels.")

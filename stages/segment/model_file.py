@@ -62,9 +62,12 @@ def load_model(path: Path) -> tuple[SOLOv2, ModelDescription]:
     return model, description
 
 
-def load_initial_weights(model: SOLOv2, path: Path) -> list[str]:
+def load_initial_weights(model: SOLOv2, path: Path, *, stride_in_1x1: bool | None = None) -> list[str]:
     """Fill a network from a SOLOv2 checkpoint, ours or AdelaiDet's, whose classes may be others.
 
+    Args:
+        stride_in_1x1: Where this network's bottlenecks have their stride: it must be where a checkpoint of ours has
+            it, since the weights themselves do not show it. Others do not say.
     Returns: the keys that keep their initial values because the classes differ in number.
     Raises: UserError if anything else does not fit.
     """
@@ -72,7 +75,10 @@ def load_initial_weights(model: SOLOv2, path: Path) -> list[str]:
     found = content.get("model", content)
     if not isinstance(found, dict) or not all(isinstance(value, torch.Tensor) for value in found.values()):
         raise UserError(path, "model", type(found).__name__, "not a state dict", "Give a SOLOv2 checkpoint")
-    pixels = _described(content[DESCRIPTION_KEY], path).pixels if DESCRIPTION_KEY in content else DETECTRON2_PIXELS
+    description = _described(content[DESCRIPTION_KEY], path) if DESCRIPTION_KEY in content else None
+    if description is not None and stride_in_1x1 is not None:
+        _require_stride(description.backbone.stride_in_1x1, stride_in_1x1, path)
+    pixels = DETECTRON2_PIXELS if description is None else description.pixels
     state = _completed(model, _ours(found, pixels, path))
     own = model.state_dict()
     classes = [key for key in own if key.startswith("ins_head.cate_pred.")]
@@ -98,6 +104,13 @@ def _described(value: Any, path: Path) -> ModelDescription:
         fault = error.errors()[0]
         field = ".".join(str(part) for part in fault["loc"]) or "content"
         raise UserError(path, field, fault["input"], fault["msg"], _MEND) from error
+
+
+def _require_stride(found: bool, wanted: bool, path: Path) -> None:
+    if found != wanted:
+        mend = f"Set backbone.stride_in_1x1={str(found).lower()}"
+        problem = f"but {path} was trained with {str(found).lower()}"
+        raise UserError("settings", "backbone.stride_in_1x1", str(wanted).lower(), problem, mend)
 
 
 def _ours(state: dict[str, Any], pixels: Pixels, path: Path) -> dict[str, Any]:

@@ -253,7 +253,7 @@ def _network(
             categories=labels.categories, backbone=backbone, head=config.head, test=config.test
         )
         if config.init:
-            others = load_initial_weights(model, Path(config.init))
+            others = load_initial_weights(model, Path(config.init), stride_in_1x1=backbone.stride_in_1x1)
             notes.add(f"started from {config.init}" + (", but for the classes" if others else "") + ".")
         if is_first():
             write_description(path, description)

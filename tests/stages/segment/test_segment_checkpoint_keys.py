@@ -51,6 +51,14 @@ def test_a_file_with_the_published_names_loads_with_the_classes_it_has(r50, tmp_
     assert all((value == 0.5).all() for key, value in r50.state_dict().items() if "trunk.conv1" not in key)
 
 
+def test_strides_that_the_weights_do_not_show_must_agree(tmp_path):
+    model = _tiny()
+    save_model(tmp_path / "model.pth", model, _description())
+    assert load_initial_weights(model, tmp_path / "model.pth", stride_in_1x1=False) == []
+    with pytest.raises(UserError, match=r"Set backbone\.stride_in_1x1=false"):
+        load_initial_weights(model, tmp_path / "model.pth", stride_in_1x1=True)
+
+
 def test_renaming_there_and_back_is_the_identity():
     state = {key: value for key, value in _tiny().state_dict().items() if not key.endswith("num_batches_tracked")}
     back = from_detectron2(to_detectron2(state))
