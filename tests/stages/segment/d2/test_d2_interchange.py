@@ -4,13 +4,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from d2_host import train, weights
 from detectron2.data import build_detection_test_loader
+from detectron2.engine import DefaultPredictor
 from detectron2.evaluation import COCOEvaluator, inference_on_dataset
 from detectron2.modeling import build_model
 from pickled_backbones import caffe2_names, pickled
+from PIL import Image
 from published_r50 import published_r50
 from pycocotools import mask as rle
 from segment_scenes import tiny_config, write_scenes
@@ -82,6 +85,20 @@ def test_a_model_of_either_engine_gives_the_same_instances_in_predict_and_in_det
     (tmp_path / "d2").mkdir()
     predict.run(tmp_path / "run", labels.parent / "images", out, images_json=labels, device="cpu", quiet=True)
     assert_same_instances(json.loads(out.read_text()), _hosted_results(file, labels, tmp_path / "d2"))
+
+
+def test_detectron2s_own_predictor_reads_the_run_folder(tmp_path, labels):
+    train(tmp_path, labels, "run", test=EAGER, train={"max_iterations": 15, "lr": 3e-3})
+    cfg = base_config()
+    cfg.merge_from_file(str(tmp_path / "run/config.yaml"))
+    cfg.DATASETS.TEST, cfg.MODEL.WEIGHTS = (), str(tmp_path / "run/model_final.pth")
+    photograph = np.asarray(Image.open(tmp_path / "s/images/001.png").convert("RGB"))
+    theirs = DefaultPredictor(cfg)(photograph[:, :, ::-1])["instances"]
+    predict.run(tmp_path / "run", tmp_path / "s/images", tmp_path / "p.json", device="cpu", quiet=True)
+    ours = [entry["score"] for entry in json.loads((tmp_path / "p.json").read_text()) if entry["image_id"] == 1]
+    assert theirs.image_size == photograph.shape[:2]
+    assert len(ours) > 0
+    assert theirs.scores.tolist()[0] == pytest.approx(ours[0], abs=0.02)  # it resizes with another filter
 
 
 @pytest.mark.parametrize(("first", "second"), [("builtin", "detectron2"), ("detectron2", "builtin")])

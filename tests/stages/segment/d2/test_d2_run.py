@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from d2_host import train, weights
@@ -17,9 +18,11 @@ from detectron2.utils import comm
 from segment_scenes import write_scenes
 
 from data.errors import UserError
+from data.masks import encode_mask
 from pipeline.cli import run as command
 from stages.segment.d2.loader import Places
 
+EAGER = {"score_threshold": 0.005, "update_threshold": 0.001, "max_per_image": 20}
 ALL_STEPS = {"log_every": 1, "checkpoint_every": 2, "optimizer": "sgd", "lr": 0.01}
 
 
@@ -174,6 +177,32 @@ def test_images_and_batches_without_objects_train(tmp_path):
     summary = train(tmp_path, labels, "run", train={**ALL_STEPS, "max_iterations": 4})
     assert summary.dropped["crowd"] == 4
     assert any(entry["positive_pairs"] == 0 and entry["loss_ins"] == 0 for entry in _records(tmp_path / "run"))
+
+
+def test_five_hundred_objects_of_a_pixel_and_more_in_one_image_train(tmp_path):
+    labels = write_scenes(tmp_path / "s", [1])
+    content = json.loads(labels.read_text())
+    first = content["annotations"].pop()
+    for number in range(500):
+        mask = np.zeros((96, 128), bool)
+        top, left = divmod(number * 24, 128)
+        mask[top % 96 : top % 96 + 1 + number % 9, left : left + 1 + number % 9] = True
+        rle = {"size": [96, 128], "counts": encode_mask(mask).decode("ascii")}
+        content["annotations"].append({**first, "id": number + 1, "segmentation": rle})
+    labels.write_text(json.dumps(content))
+    settings = {"train": {"max_iterations": 2, "batch_size": 1}, "image": {"short_sides": [48], "long_side": 64}}
+    summary = train(tmp_path, labels, "run", **settings)
+    assert summary.objects == 500
+    assert 0 < summary.dropped["gone in the resize"] < 100
+    assert summary.loss["positive_pairs"] > 100
+
+
+def test_the_evaluation_hook_measures_while_the_training_goes_on(tmp_path, labels):
+    options = {"detectron2": {"TEST": {"EVAL_PERIOD": 2}}, "train": {**ALL_STEPS, "max_iterations": 5}}
+    train(tmp_path, labels, "run", val_labels=labels, test=EAGER, **options)
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.json").read_text().splitlines()]
+    assert [line["iteration"] for line in lines if "segm/AP" in line] == [1, 3, 5]
+    assert lines[-1]["segm/AP"] == lines[-1]["segm/AP"], "nothing was predicted"
 
 
 def test_alternates_train_unless_their_weight_is_zero(tmp_path):
