@@ -32,7 +32,7 @@ test-slow: $(DEV)
 # make test-detectron2 DETECTRON2=/path/to/detectron2   where the folder holds its setup.py; nothing of it is built
 test-detectron2: $(DEV)
 	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt $(DETECTRON2_NEEDS)
-	PYTHONPATH="$(DETECTRON2)" $(BIN)/python -m pytest -rs tests/stages/segment/d2 $(ARGS)
+	PYTHONPATH="$(DETECTRON2)" $(BIN)/python -m pytest -rs tests/stages/segment/d2 $(ARGS) || [ $$? -eq 5 ]  # all skipped
 
 lint: $(DEV)
 	$(BIN)/ruff check .
