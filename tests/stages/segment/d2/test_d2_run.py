@@ -56,6 +56,13 @@ def test_both_engines_take_the_same_steps(tmp_path, labels, optimizer, norm):
         torch.testing.assert_close(other[key], one[key], rtol=1e-3, atol=1e-5)
 
 
+def test_workers_make_the_same_batches_in_the_same_order(tmp_path, labels):
+    for name, workers in (("none", 0), ("two", 2)):
+        train(tmp_path, labels, name, train={**ALL_STEPS, "max_iterations": 5, "workers": workers})
+    none, two = weights(tmp_path / "none"), weights(tmp_path / "two")
+    assert all(torch.equal(none[key], two[key]) for key in none)
+
+
 def test_the_run_folder_has_detectron2s_names_and_ours(tmp_path, labels):
     summary = train(tmp_path, labels, "run", val_labels=labels, train={"max_iterations": 3})
     out = tmp_path / "run"
