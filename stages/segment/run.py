@@ -83,8 +83,10 @@ def run(
     """Read the labels, build the network, train it, export it, and measure it if there are validation labels.
 
     Args:
-        out: The run folder, which exists. Written: model.json (how the network is built), metrics.jsonl, tensorboard,
-            checkpoints/last.pt, model_final.pth.
+        out: The run folder, which exists. Written: model.json (how the network is built), metrics.jsonl and
+            model_final.pth; by engine builtin tensorboard and checkpoints/last.pt; by engine detectron2 what its
+            OUTPUT_DIR holds (last_checkpoint, model_0000499.pth, metrics.json, events, config.yaml, log.txt, inference)
+            and model_start.pth, the weights it began with.
         val_images: Folder of the validation images; `images_dir` if not given.
         resume: Go on from the last checkpoint; the end is the same as without the interruption.
     Raises: UserError for settings, labels or photographs that cannot be used.
