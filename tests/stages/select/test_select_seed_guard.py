@@ -123,3 +123,24 @@ def test_one_class_without_negatives_is_never_trained(tmp_path: Path, changes: d
     assert summary.fallback is not None
     assert "one class" in summary.fallback
     assert not (tmp_path / "out" / "checkpoints").exists()
+
+
+@pytest.mark.slow
+def test_where_half_of_the_seeds_fail_no_run_ends_at_chance_without_saying_so(tmp_path: Path) -> None:
+    store, images, _ = toy_store(tmp_path / "toy", images=8)
+    spoilt = toy_config(
+        train__lr=0.07, train__max_iterations=60, train__batch_size=4, train__warmup_iterations=0, train__log_every=10,
+        guard__after=30, guard__max_restarts=0, guard__fallback=True,
+    )  # fmt: skip
+    failed = 0
+    for seed in range(6):
+        out = tmp_path / str(seed)
+        summary = run(store, images, out, spoilt.model_copy(update={"seed": seed}), quiet=True)
+        *windows, last = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+        info = json.loads((out / "pseudo_labels.json").read_text())["info"]
+        said = summary.fallback is not None
+        failed += said
+        assert said == bool(last["at_chance"]) == (info.get("fallback") == "sam-top1") == (last["source"] == "sam-top1")
+        if not said:  # then the last 20 steps, of equally many bags of either class, do show learning
+            assert sum(window["bag_accuracy"] for window in windows[-2:]) / 2 > 0.6
+    assert 0 < failed < 6
