@@ -47,7 +47,7 @@ def resolve_settings(
         _overlay(values, _assignment(text), origin, "--set")
     for key, value in (flags or {}).items():
         if value is not None:
-            _overlay(values, {key: value}, origin, f"--{key}")
+            _overlay(values, {key: value}, origin, f"--{key.replace('_', '-')}")
     try:
         return model.model_validate(values)
     except ValidationError as error:
