@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from data.errors import UserError
-from pipeline import options
+from pipeline import ablate_commands, options
 from pipeline.bag_commands import bags_app
 from pipeline.jobs import bags as bag_jobs
 from pipeline.jobs import evaluate as evaluate_job
@@ -29,6 +29,7 @@ _GO_ON = {
     "bags": "Run the same command again: what is finished is kept.",
     "select": "Run the same command again with --resume to go on from the last checkpoint.",
     "train-seg": "Run the same command again with --resume to go on from the last checkpoint.",
+    "ablate": "Run the same command again: trainings that are finished are kept, and the others go on.",
     "demo": "Run it again with another --out.",
 }
 
@@ -237,6 +238,10 @@ def demo(
 
     report = run_demo(out, device=device, seed=seed, file=config, assign=assign or (), quiet=quiet)
     _finish(report, as_json, quiet)
+
+
+app.command()(ablate_commands.ablate)
+app.command()(ablate_commands.report)
 
 
 @app.command()

@@ -11,13 +11,11 @@ from typing import Any, TypeVar
 import typer
 
 from data.files import read_json, write_bytes, write_json
-from data.scenes.dataset import write_scene_dataset
-from data.scenes.seeds import DEMO_TEST, DEMO_TRAIN
 from pipeline.command_settings import DemoSettings
+from pipeline.demo_data import DemoData
 from pipeline.demo_pictures import draw_test_pictures, draw_training_pictures
-from pipeline.jobs.bags import generate_bags, inspect_bags
+from pipeline.jobs.bags import inspect_bags
 from pipeline.jobs.evaluate import evaluate
-from pipeline.jobs.points import make_points
 from pipeline.jobs.segment import predict, train_seg
 from pipeline.jobs.select import select
 from pipeline.outputs import require_empty_folder
@@ -117,44 +115,22 @@ def demo_table(result: Mapping[str, Any]) -> str:
 
 
 @dataclass(frozen=True)
-class _DemoJob:
+class _DemoJob(DemoData):
     """The steps of one demo; each reads and writes files in `out` only, so a step may run in another process."""
 
-    out: Path
     settings: DemoSettings
-    quiet: bool
-
-    @property
-    def train_truth(self) -> Path:
-        return self.out / "train" / "instances.json"
-
-    @property
-    def train_images(self) -> Path:
-        return self.out / "train" / "images"
-
-    @property
-    def flags(self) -> dict[str, Any]:
-        return {"seed": self.settings.seed, "device": self.settings.device}
-
-    def render(self) -> None:
-        """Scenes with exact truth, and a point per object of the training scenes."""
-        truth = write_scene_dataset(self.out / "train", DEMO_TRAIN[: self.settings.train_scenes], quiet=self.quiet)
-        write_scene_dataset(self.out / "test", DEMO_TEST[: self.settings.test_scenes], quiet=self.quiet)
-        points = self.out / "points.json"
-        make_points(truth, points, strategy="quasi-center", seed=self.settings.seed, quiet=True)
 
     def make_bags(self) -> dict[str, float]:
         """The bag store; mIoU of the choices that need no training."""
-        bags, flags = self.out / "bags", {"sam": "tiny", **self.flags}
-        generate_bags(self.out / "points.json", self.train_images, bags, flags=flags, quiet=self.quiet)
-        quality = inspect_bags(bags, truth=self.train_truth, quiet=True).result["quality"]
+        self.generate_bags()
+        quality = inspect_bags(self.bags, truth=self.train_truth, quiet=True).result["quality"]
         return {rule: quality[rule]["miou"] for rule in (*_FIXED, "oracle")}
 
     def select(self, method: str) -> float:
         """Train a selector; mIoU of what it chose."""
         run, assign = self.out / method, _iterations(self.settings.select_iterations)
         flags = {"method": method, **self.flags}
-        select(self.out / "bags", self.train_images, run, preset="demo", flags=flags, assign=assign, quiet=self.quiet)
+        select(self.bags, self.train_images, run, preset="demo", flags=flags, assign=assign, quiet=self.quiet)
         return float(evaluate(self.train_truth, labels=run / "pseudo_labels.json", predictions=None).result["miou"])
 
     def segment(self, name: str) -> dict[str, Any]:
@@ -163,9 +139,9 @@ class _DemoJob:
         run, assign = self.out / f"solov2-{name}", _iterations(self.settings.segment_iterations)
         flags = {"engine": "builtin", **self.flags}
         train_seg(labels, self.train_images, run, preset="demo", flags=flags, assign=assign, quiet=self.quiet)
-        truth, predictions = self.out / "test" / "instances.json", run / "test_predictions.json"
-        self._predict(run, self.out / "test" / "images", predictions, truth)
-        return dict(evaluate(truth, labels=None, predictions=predictions).result)
+        predictions = run / "test_predictions.json"
+        self._predict(run, self.test_images, predictions, self.test_truth)
+        return dict(evaluate(self.test_truth, labels=None, predictions=predictions).result)
 
     def draw(self) -> None:
         """Strips of the first scenes of either set."""

@@ -37,7 +37,8 @@ def side_by_side(jobs: Sequence[Callable[[], Result]], *, device: str = "auto") 
         context = multiprocessing.get_context("spawn")
         threads = cores // len(jobs)
         pools = [
-            stack.enter_context(ProcessPoolExecutor(1, context, _prepare, (threads, line))) for line in range(len(jobs))
+            stack.enter_context(ProcessPoolExecutor(1, context, prepare_process, (threads, line)))
+            for line in range(len(jobs))
         ]
         try:
             return [future.result() for future in [pool.submit(job) for pool, job in zip(pools, jobs, strict=True)]]
@@ -50,7 +51,8 @@ def side_by_side(jobs: Sequence[Callable[[], Result]], *, device: str = "auto") 
             raise UserError("machine", "process", "one of several at once", problem, mend) from error
 
 
-def _prepare(threads: int, line: int) -> None:
+def prepare_process(threads: int, line: int) -> None:
     """Before torch and tqdm are imported, which read these then: the share of cores, and a line for the bars."""
-    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    if threads:
+        os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     os.environ["TQDM_POSITION"] = str(line)

@@ -1,0 +1,161 @@
+"""`sapnet-pipe ablate`: every training of a plan that is not there yet, then the tables; and `report`, these alone."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from data.errors import UserError
+from data.files import disk_errors
+from pipeline.ablate.inputs import Inputs, make_demo, open_inputs
+from pipeline.ablate.lanes import lanes_for, run_in_lanes
+from pipeline.ablate.plan import Plan
+from pipeline.ablate.progress import Progress, Timed
+from pipeline.ablate.results import write_plan
+from pipeline.ablate.table import markdown, write_tables
+from pipeline.ablate.tasks import Task, do_task, make_tasks, result_of
+from pipeline.report import Report
+
+_PLAN = ".plan.json"
+_BEGUN = {"demo", "runs", "stores"}  # what may be there before a plan is
+
+
+def run_ablation(
+    plan: Plan,
+    out: Path,
+    *,
+    bags: str | None = None,
+    images: Path | None = None,
+    truth: Path | None = None,
+    val_labels: Path | None = None,
+    val_images: Path | None = None,
+    demo: bool = False,
+    quiet: bool = False,
+) -> Report:
+    """Train what is missing in `out` and write the tables.
+
+    A run that cannot be done does not stop the others; it is missing in the table, and ends the command as an error.
+
+    Raises: UserError for inputs or a folder at fault, or after the tables are written for a run at fault.
+    """
+    began = time.monotonic()
+    _check_folder(out)
+    _check_alone()
+    if demo:
+        if bags is not None or images is not None or truth is not None:
+            mend = "Leave out --bags, --images and --truth, or leave out --demo"
+            raise UserError("ablate", "--demo", "given", "which makes its own bags, photographs and truth", mend)
+        made = make_demo(out, plan.settings, quiet=quiet)
+        bags, images, truth = str(made.bags), made.train_images, made.train_truth
+        if plan.settings.segment_preset and val_labels is None:
+            val_labels, val_images = made.test_truth, made.test_images
+    _check_segments(plan, val_labels)
+    masks = {run.masks for run in plan.runs}
+    inputs = open_inputs(bags, images, truth=truth, val_labels=val_labels, val_images=val_images, masks=masks, out=out)
+    seconds, faults = _train(plan, inputs, out, quiet=quiet)
+    figures, files = write_tables(out, plan.name)
+    if faults:
+        _refuse(faults, figures)
+    result = {**figures, "seconds": seconds | {"total": round(time.monotonic() - began, 1)}}
+    return _report(figures, files, result, _notes(plan, figures))
+
+
+def report_ablations(out: Path) -> Report:
+    """Make the tables in `out` again from its finished runs; nothing is trained.
+
+    Raises: UserError if the folder has no ablation.
+    """
+    with disk_errors(out):
+        names = sorted(file.name.removesuffix(_PLAN) for file in out.glob(f"*{_PLAN}"))
+    if not names:
+        raise UserError("--run", "path", str(out), "in which there is no ablation", "Give the --out of an ablate")
+    made = {name: write_tables(out, name) for name in names}
+    texts = [markdown(figures) for figures, _ in made.values()]
+    files = [str(file) for _, written in made.values() for file in written]
+    result = {"ablations": {name: figures for name, (figures, _) in made.items()}, "written": files}
+    return Report("\n".join(texts).rstrip(), result, shown={"written": files})
+
+
+def _train(plan: Plan, inputs: Inputs, out: Path, *, quiet: bool) -> tuple[dict[str, Any], list[tuple[str, UserError]]]:
+    """Run what is not finished: seconds of every training of this call, and what could not be done."""
+    tasks, folders = make_tasks(plan, inputs, out)
+    write_plan(out, plan, folders, inputs.fingerprints["all"])
+    missing = [task for task in tasks if result_of(task.folder) is None]
+    lanes = lanes_for(plan.settings.device, plan.settings.parallel)
+    progress = Progress(plan, len(tasks), len(missing), min(len(lanes), max(1, len(missing))), quiet)
+    progress.begin(len(folders))
+    faults: list[tuple[str, UserError]] = []
+    for command in ("select", "train-seg"):  # a segmenter needs the labels of its selector
+        own = [task for task in missing if task.command == command and _has_source(task)]
+        jobs: list[Callable[[str], Timed]] = [partial(_timed, task) for task in own]
+        for place, ended in run_in_lanes(jobs, lanes):
+            if isinstance(ended, UserError):
+                faults.append((own[place].title, ended))
+            progress.ended(own[place], ended)
+            write_tables(out, plan.name)
+    return progress.seconds, faults
+
+
+def _timed(task: Task, device: str) -> Timed:
+    began = time.monotonic()
+    return Timed(do_task(task.on(device)), time.monotonic() - began)
+
+
+def _has_source(task: Task) -> bool:
+    return task.command == "select" or Path(str(task.source)).is_file()
+
+
+def _check_folder(out: Path) -> None:
+    """Raises: UserError unless the folder is new, empty, or one of ablations."""
+    with disk_errors(out):
+        if out.exists() and not out.is_dir():
+            raise UserError("--out", "path", str(out), "a file, not a folder", "Choose another path")
+        names = {entry.name for entry in out.iterdir()} if out.is_dir() else set()
+    if names - _BEGUN and not any(name.endswith(_PLAN) for name in names):
+        raise UserError("--out", "path", str(out), "holds files of something else", "Choose a new folder")
+
+
+def _check_alone() -> None:
+    from stages.processes import own_share
+
+    count = own_share().count
+    if count > 1:
+        mend = "Start it once without torchrun: it takes every GPU, a training each"
+        raise UserError("ablate", "processes", count, "but it runs in one", mend)
+
+
+def _check_segments(plan: Plan, val_labels: Path | None) -> None:
+    if plan.settings.segment_preset and val_labels is None:
+        mend = "Give --val-labels and --val-images, which the segmenters' AP is measured on"
+        raise UserError("ablate", "--val-labels", "nothing", "but segmenters are to follow", mend)
+
+
+def _refuse(faults: Sequence[tuple[str, UserError]], figures: Mapping[str, Any]) -> None:
+    title, fault = faults[0]
+    if figures["finished"] == 0:
+        raise fault
+    counted = f"{len(faults)} runs failed, the first ({title})" if len(faults) > 1 else f"run {title} failed"
+    mend = f"{fault.mend}, then run the same command again: what is finished is kept"
+    raise UserError(fault.file, fault.field, fault.value, f"{fault.problem}; {counted}", mend)
+
+
+def _notes(plan: Plan, figures: Mapping[str, Any]) -> list[str]:
+    notes = []
+    chance = [name for name, row in figures["variants"].items() if row["at_chance"]]
+    if chance:
+        notes.append(
+            f"runs that learnt nothing, and so took SAM's top-1 or guessed, are among those of: {', '.join(chance)}."
+        )
+    shared: dict[tuple[str, ...], list[str]] = {}
+    for name, row in figures["variants"].items():
+        shared.setdefault(tuple(row["select_runs"]), []).append(name)
+    for names in shared.values():
+        if len(names) > 1 and not plan.settings.segment_preset:
+            notes.append(f"{' and '.join(names)} have the same selector; --segment-preset shows where they differ.")
+    return notes
+
+
+def _report(figures: Mapping[str, Any], files: Sequence[Path], result: dict[str, Any], notes: Sequence[str]) -> Report:
+    written = [str(file) for file in files]
+    return Report(markdown(figures).rstrip(), result | {"written": written}, notes=notes, shown={"written": written})

@@ -1,0 +1,163 @@
+"""The trainings behind the runs of a plan: each once, in a folder of its own that is named by what decides it."""
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from data.bag_filesystem import Location
+from data.files import read_json
+from pipeline.ablate.inputs import Inputs
+from pipeline.ablate.plan import Plan, PlannedRun
+
+LABELS = "pseudo_labels.json"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One training, of a selector or of the segmenter on its labels; picklable.
+
+    Attributes:
+        title: For the line that tells of it.
+        settings: Nested, over the preset.
+        source: Bag store or file of labels.
+        truth: For a selector the true masks, for a segmenter the validation labels.
+        truth_images: A segmenter's validation photographs.
+    """
+
+    command: str
+    title: str
+    folder: Path
+    preset: str
+    settings: Mapping[str, Any]
+    source: Location
+    images: Path
+    truth: Path | None
+    truth_images: Path | None = None
+
+    def on(self, device: str) -> "Task":
+        """The same on a device, which decides nothing of the result's name."""
+        return replace(self, settings={**self.settings, "device": device})
+
+
+@dataclass(frozen=True)
+class RunFolders:
+    """Where the selector of a run lies, and its segmenter if one follows; names below ``out/runs``."""
+
+    variant: str
+    seed: int
+    select: str
+    segment: str | None
+
+
+def make_tasks(plan: Plan, inputs: Inputs, out: Path) -> tuple[list[Task], list[RunFolders]]:
+    """The distinct trainings, selectors first, and the folders of every run.
+
+    Runs that agree in the store and all resolved settings share a training, also one of another ablation in `out`.
+    """
+    tasks: dict[str, Task] = {}
+    following: dict[str, Task] = {}
+    folders = []
+    for run in plan.runs:
+        key, task = _select_task(plan, run, inputs, out / "runs")
+        task = tasks.setdefault(key, task)
+        segment = None
+        if run.segment_config is not None and run.segment is not None:
+            labels_key, segmenter = _segment_task(plan, run, task, key, inputs, out / "runs")
+            segment = following.setdefault(labels_key, segmenter).folder.name
+        folders.append(RunFolders(run.variant, run.seed, task.folder.name, segment))
+    return [*tasks.values(), *following.values()], folders
+
+
+def result_of(folder: Path) -> dict[str, Any] | None:
+    """What a finished run says of itself; None if it is not finished."""
+    file = folder / "manifest.json"
+    if not file.is_file():
+        return None
+    manifest = read_json(file)
+    return manifest["result"] if manifest.get("status") == "complete" else None
+
+
+def do_task(task: Task) -> dict[str, Any]:
+    """Train, going on where an interrupted run stood; the run's result.
+
+    Raises: UserError as the command of that name.
+    """
+    from pipeline.jobs.segment import train_seg
+    from pipeline.jobs.select import select
+
+    if task.folder.is_dir() and not (task.folder / "manifest.json").is_file():
+        shutil.rmtree(task.folder)  # killed before it was a run
+    common: dict[str, Any] = {
+        "preset": task.preset,
+        "flags": task.settings,
+        "resume": task.folder.is_dir(),
+        "quiet": True,
+    }
+    if task.command == "select":
+        report = select(task.source, task.images, task.folder, truth=task.truth, **common)
+    else:
+        common |= {"val_labels": task.truth, "val_images": task.truth_images}
+        report = train_seg(Path(str(task.source)), task.images, task.folder, **common)
+    return dict(report.result)
+
+
+def _select_task(plan: Plan, run: PlannedRun, inputs: Inputs, folder: Path) -> tuple[str, Task]:
+    from stages.select.config import SelectConfig, for_method
+
+    config = for_method(SelectConfig.model_validate(run.select_config))
+    key = _key(config, {"bags": inputs.fingerprints[run.masks], "truth": inputs.truth_sha256})
+    return key, Task(
+        command="select",
+        title=f"{run.variant}, seed {run.seed}",
+        folder=_named(folder, "select", run, key),
+        preset=plan.settings.select_preset,
+        settings=run.select,
+        source=inputs.bags[run.masks],
+        images=inputs.images,
+        truth=inputs.truth,
+    )
+
+
+def _segment_task(
+    plan: Plan, run: PlannedRun, select: Task, select_key: str, inputs: Inputs, folder: Path
+) -> tuple[str, Task]:
+    config, settings = run.segment_config, run.segment
+    if config is None or settings is None:
+        raise ValueError("this run has no segmenter")
+    key = _key(config, {"labels": select_key, "val_labels": inputs.val_sha256})
+    return key, Task(
+        command="train-seg",
+        title=f"{run.variant}, seed {run.seed}: SOLOv2",
+        folder=_named(folder, "segment", run, key),
+        preset=plan.settings.segment_preset,
+        settings=settings,
+        source=select.folder / LABELS,
+        images=inputs.images,
+        truth=inputs.val_labels,
+        truth_images=inputs.val_images,
+    )
+
+
+def _named(folder: Path, kind: str, run: PlannedRun, key: str) -> Path:
+    """The folder that has the key, whatever variant it was made for; else one named after this variant."""
+    found: Sequence[Path] = sorted(folder.glob(f"{kind}-*-{key}"))
+    slug = re.sub(r"[^a-z0-9.]+", "-", run.variant.lower()).strip("-") or "variant"
+    return found[0] if found else folder / f"{kind}-{slug}-seed{run.seed}-{key}"
+
+
+def _key(config: BaseModel, inputs: Mapping[str, str]) -> str:
+    """Twelve hex digits of all that decides a result."""
+    values = {
+        "settings": config.model_dump(mode="json", exclude={"device"}),
+        "inputs": dict(inputs),
+        "version": metadata.version("sapnet-pipe"),
+    }
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
