@@ -25,6 +25,7 @@ class BagsConfig(BaseModel, frozen=True, extra="forbid"):
     encode_batch: int | None = Field(
         None, ge=1, le=256, description="Images encoded at once on the fast path; as suits the device if not given."
     )
+    compile: bool = Field(False, description="torch.compile the fast path's encoder; for GPUs.")
     features: bool = Field(False, description="Also keep SAM's image features, averaged over each mask.")
     shard_images: int = Field(64, ge=1, le=100_000, description="Images per shard: what an interruption can cost.")
     max_failure_rate: float = Field(

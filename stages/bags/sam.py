@@ -22,7 +22,7 @@ from data.errors import UserError
 from stages.bags.decoded_masks import DecodedMasks
 from stages.bags.mask_enlarging import MaskEnlarger, innermost_points, pooled_features
 from stages.bags.sam_decoder import ImageSide, PromptDecoder
-from stages.bags.sam_encoder import speed_up_encoder
+from stages.bags.sam_encoder import compiled, speed_up_encoder
 from stages.bags.tiny_sam import build_tiny_sam
 from stages.checkpoint import load_tensors
 
@@ -40,12 +40,14 @@ class SamOptions:
         decode_batch: Prompts of one image that the fast path decodes together.
         features: Also give SAM's image features, averaged over each mask.
         innermost: Also give the innermost point of each mask.
+        compile: Images per batch of the encoder that `torch.compile` makes; 0 for the plain one.
     """
 
     fast: torch.dtype | None = None
     decode_batch: int = 1
     features: bool = False
     innermost: bool = False
+    compile: int = 0
 
 
 EXACT = SamOptions()
@@ -79,6 +81,7 @@ class SamPrompter:
         self._transform = ResizeLongestSide(sam.image_encoder.img_size)
         if options.fast is not None:
             speed_up_encoder(sam.image_encoder, options.fast)
+        self._encoder = compiled(sam.image_encoder, options.compile) if options.compile else sam.image_encoder
         self._decoder, self._enlarger = PromptDecoder(sam), MaskEnlarger(sam)
 
     def position_code(self) -> Tensor:
@@ -99,7 +102,7 @@ class SamPrompter:
         for start in range(0, len(images), size):
             part = images[start : start + size]
             pixels = [self._sam.preprocess(image.pixels.to(self._sam.device)[None]) for image in part]
-            features = self._sam.image_encoder(torch.cat(pixels))
+            features = self._encoder(torch.cat(pixels))
             for image, feature in zip(part, features.split(1), strict=True):
                 height, width = image.pixels.shape[1:]
                 encoded.append(EncodedImage(feature, position_code, image.original_size, (height, width)))

@@ -6,7 +6,8 @@ its column; it goes to `scaled_dot_product_attention` as a mask. On a CPU that m
 ViT-B, is made piece by piece, each small enough for the cache. Modules and weights are SAM's own.
 """
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -26,6 +27,32 @@ def speed_up_encoder(encoder: Any, dtype: torch.dtype) -> None:
         for norm in (block.norm1, block.norm2):
             norm.forward = partial(_norm, norm, dtype)
         block.attn.forward = partial(_attention, block.attn, _position_tables(block.attn))
+
+
+def compiled(encoder: Any, batch: int) -> Callable[[Tensor], Tensor]:
+    """The encoder through `torch.compile`, for batches of one size; as it is, with a warning, if that fails.
+
+    Args:
+        batch: Images that the compiled code takes; fewer are made up to it, for other shapes would be compiled anew.
+    """
+    run = torch.compile(encoder, dynamic=False)
+    state: dict[str, Any] = {"run": run}
+
+    def encode(pixels: Tensor) -> Tensor:
+        missing = batch - len(pixels)
+        whole = torch.cat([pixels, pixels[-1:].expand(missing, -1, -1, -1)]) if missing > 0 else pixels
+        try:
+            features: Tensor = state["run"](whole)
+        except Exception as error:  # compilers fail in many ways, and none of them is a reason to stop
+            if state["run"] is encoder:
+                raise
+            state["run"] = encoder
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            warnings.warn(f"torch.compile failed ({reason[0]}); going on without it", stacklevel=2)
+            features = encoder(whole)
+        return features[: len(pixels)]
+
+    return encode
 
 
 def _norm(norm: nn.LayerNorm, dtype: torch.dtype, tokens: Tensor) -> Tensor:

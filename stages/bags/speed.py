@@ -20,7 +20,7 @@ _DECODE_BATCH = {"cuda": 32, "mps": 8}
 def sam_options(config: BagsConfig, device: torch.device) -> SamOptions:
     """How SAM shall compute on `device`.
 
-    Raises: UserError for float16 on a CPU, which has no arithmetic for it and takes ten times as long.
+    Raises: UserError for what does not pay on a CPU: float16, for which it has no arithmetic, and `torch.compile`.
     """
     innermost = RECIPES[config.recipe].second_point == "innermost"
     if not config.fast:
@@ -28,8 +28,16 @@ def sam_options(config: BagsConfig, device: torch.device) -> SamOptions:
     if config.arithmetic == "float16" and device.type == "cpu":
         problem = "which a CPU computes ten times slower than float32"
         raise UserError("settings", "precision", "float16", problem, "Use bfloat16")
-    batch = _DECODE_BATCH.get(device.type, 1)
-    return SamOptions(getattr(torch, config.arithmetic), batch, config.features, innermost)
+    if config.compile and device.type == "cpu":
+        problem = "which gains under 7 % on a CPU and takes minutes"
+        raise UserError("settings", "compile", True, problem, "Leave it out, or use a GPU")
+    return SamOptions(
+        getattr(torch, config.arithmetic),
+        _DECODE_BATCH.get(device.type, 1),
+        config.features,
+        innermost,
+        encode_batch(config, device) if config.compile else 0,
+    )
 
 
 def encode_batch(config: BagsConfig, device: torch.device) -> int:
@@ -49,7 +57,7 @@ def precision_name(config: BagsConfig) -> str:
     if not config.fast:
         return config.arithmetic
     batch = f", {config.encode_batch} images at once" if config.encode_batch else ""
-    return f"{config.arithmetic}, fast{batch}"
+    return f"{config.arithmetic}, fast{', compiled' if config.compile else ''}{batch}"
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from stages.bags import sam_encoder
 from stages.bags.checkpoints import TINY_WEIGHTS
 from stages.bags.config import BagsConfig
 from stages.bags.sam import SamOptions, load_sam
-from stages.bags.sam_encoder import speed_up_encoder
+from stages.bags.sam_encoder import compiled, speed_up_encoder
 from stages.bags.speed import encode_batch, precision_name, sam_options
 
 CPU = torch.device("cpu")
@@ -88,12 +88,38 @@ def test_prompts_decoded_together_are_those_decoded_alone(photographs):
         np.testing.assert_allclose(alone.area, together.area, rtol=0.01, atol=5)
 
 
+def test_a_compiled_encoder_takes_batches_of_one_size(encoder, monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda module, dynamic: lambda batch: module(_of_three(batch)))
+    pixels = torch.randn(2, 3, 160, 160)
+    with torch.inference_mode():
+        torch.testing.assert_close(compiled(encoder, 3)(pixels), encoder(pixels))
+
+
+def _of_three(batch):
+    assert len(batch) == 3
+    return batch
+
+
+def test_where_compiling_fails_the_plain_encoder_goes_on(encoder, monkeypatch):
+    def fail(batch):
+        raise RuntimeError("no C compiler\nand a long story")
+
+    monkeypatch.setattr(torch, "compile", lambda module, dynamic: fail)
+    encode, pixels = compiled(encoder, 1), torch.randn(1, 3, 160, 160)
+    with torch.inference_mode():
+        with pytest.warns(UserWarning, match=r"torch.compile failed \(no C compiler\); going on without it"):
+            first = encode(pixels)
+        assert torch.equal(first, encode(pixels))
+        assert torch.equal(first, encoder(pixels))
+
+
 @pytest.mark.parametrize(
     ("settings", "name"),
     [
         pytest.param({}, "float32", id="exact"),
         pytest.param({"fast": True}, "bfloat16, fast", id="fast"),
         pytest.param({"fast": True, "precision": "float32"}, "float32, fast", id="fast in float32"),
+        pytest.param({"fast": True, "compile": True}, "bfloat16, fast, compiled", id="compiled"),
         pytest.param({"fast": True, "encode_batch": 2}, "bfloat16, fast, 2 images at once", id="with a batch"),
     ],
 )
@@ -108,8 +134,11 @@ def test_the_exact_path_encodes_one_by_one_and_knows_no_other_precision():
         BagsConfig(precision="bfloat16")
 
 
-def test_float16_on_a_cpu_is_refused_with_the_way_out():
-    config = BagsConfig(fast=True, precision="float16")
+def test_what_does_not_pay_on_a_cpu_is_refused_with_the_way_out():
+    half, compile_it = BagsConfig(fast=True, precision="float16"), BagsConfig(fast=True, compile=True)
     with pytest.raises(UserError, match=r"precision = float16.*Use bfloat16"):
-        sam_options(config, CPU)
-    assert sam_options(config, torch.device("cuda")).fast is torch.float16
+        sam_options(half, CPU)
+    with pytest.raises(UserError, match=r"compile = True.*use a GPU"):
+        sam_options(compile_it, CPU)
+    assert sam_options(half, torch.device("cuda")).fast is torch.float16
+    assert sam_options(compile_it, torch.device("cuda")).compile == encode_batch(compile_it, torch.device("cuda"))
