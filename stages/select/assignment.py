@@ -10,7 +10,7 @@ from stages.select.boxes import box_iou
 
 
 def distinct_masks(
-    boxes: Tensor, valid: Tensor, scores: Tensor, chosen: Tensor, margin: Tensor, group: Tensor, *, iou: float = 0.8
+    boxes: Tensor, valid: Tensor, scores: Tensor, chosen: Tensor, margin: Tensor, group: Tensor, *, iou: float = 0.9
 ) -> tuple[Tensor, Tensor]:
     """Choose again so that no two points of a group hold the same mask.
 

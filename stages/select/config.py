@@ -110,7 +110,7 @@ class AssignmentConfig(BaseModel, frozen=True, extra="forbid"):
         description="Of two such points the one with the smaller margin takes its next best mask that is free.",
     )
     iou: float = Field(
-        default=0.8, gt=0, le=1, description="IoU of their boxes from which the masks of two bags are the same."
+        default=0.9, gt=0, le=1, description="IoU of their boxes from which the masks of two bags are the same."
     )
 
 

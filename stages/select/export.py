@@ -23,9 +23,8 @@ def export_labels(
     Raises: UserError if the store cannot be read or the file not be written.
     """
     records = [images.record(index) for index in range(len(images))]
-    labels = list(_labels(store, images, selection, source))
-    write_pseudo_labels(path, records, store.categories, labels, info=info)
-    return len(labels)
+    write_pseudo_labels(path, records, store.categories, _labels(store, images, selection, source), info=info)
+    return len(images.table)
 
 
 def _labels(store: BagStore, images: BagImages, selection: Selection, source: str) -> Iterator[PseudoLabel]:

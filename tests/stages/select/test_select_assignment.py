@@ -19,7 +19,8 @@ def assign(
     boxes = torch.tensor(bags)
     valid = torch.arange(boxes.shape[1]) < torch.tensor(sizes or [boxes.shape[1]] * len(bags))[:, None]
     groups = torch.tensor(group or [0] * len(bags))
-    result = distinct_masks(boxes, valid, torch.tensor(scores), torch.tensor(chosen), torch.tensor(margin), groups)
+    claims = torch.tensor(margin)
+    result = distinct_masks(boxes, valid, torch.tensor(scores), torch.tensor(chosen), claims, groups, iou=0.8)
     return result[0].tolist(), result[1].tolist()
 
 

@@ -7,6 +7,8 @@ from toy_store import toy_store
 
 from data.bag_table import BagTable
 from data.coco import Category
+from stages.image_batch import batch_images, view_of
+from stages.processes import Share
 from stages.select.bag_images import BagImages, group_images, padded_bags
 from stages.select.batches import TestBatches, TrainBatches
 from stages.select.config import ImageConfig
@@ -60,6 +62,26 @@ def test_a_batch_is_a_function_of_seed_and_iteration(images: BagImages) -> None:
     for a, b in zip(first(7), second(7), strict=True):
         assert torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
     assert not torch.equal(TrainBatches(images, CONFIG, 2, seed=5)(7).images, second(7).images)
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_the_shares_of_several_processes_are_the_whole_batch(images: BagImages, processes: int) -> None:
+    config = ImageConfig(short_side=64, long_side=64, max_points=1)
+    whole = TrainBatches(images, config, 4, seed=2)(5)
+    shares = [TrainBatches(images, config, 4, seed=2, share=Share(rank, processes))(5) for rank in range(processes)]
+    for name in ("images", "rows", "boxes", "point_xy", "neighbours_xy", "class_index"):
+        assert torch.equal(torch.cat([getattr(share, name) for share in shares]), getattr(whole, name)), name
+    assert {(share.whole.images, share.whole.bags) for share in shares} == {(4, len(whole.rows))}
+    for share in shares:
+        begin = share.whole.first_bag
+        assert torch.equal(whole.rows[begin : begin + len(share.rows)], share.rows)
+        assert torch.equal(whole.images[share.whole.first_image :][: len(share.images)], share.images)
+
+
+def test_a_share_is_padded_to_the_largest_image_of_the_whole_batch() -> None:
+    pixels, views = np.zeros((64, 64, 3), np.uint8), [view_of(64, 64, 64, 96), view_of(32, 96, 32, 96)]
+    assert batch_images([pixels], views[:1], views).images.shape == (1, 3, 64, 96)
+    assert batch_images([pixels], views[:1]).images.shape == (1, 3, 64, 64)
 
 
 def test_points_boxes_and_pixels_are_mirrored_together(images: BagImages) -> None:
