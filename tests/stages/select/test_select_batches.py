@@ -69,8 +69,10 @@ def test_the_shares_of_several_processes_are_the_whole_batch(images: BagImages, 
     config = ImageConfig(short_side=64, long_side=64, max_points=1)
     whole = TrainBatches(images, config, 4, seed=2)(5)
     shares = [TrainBatches(images, config, 4, seed=2, share=Share(rank, processes))(5) for rank in range(processes)]
-    for name in ("images", "rows", "boxes", "point_xy", "neighbours_xy", "class_index"):
+    for name in ("images", "rows", "boxes", "point_xy", "class_index"):
         assert torch.equal(torch.cat([getattr(share, name) for share in shares]), getattr(whole, name)), name
+    found = torch.cat([share.neighbours_valid.sum(dim=1) for share in shares])
+    assert torch.equal(found, whole.neighbours_valid.sum(dim=1))
     assert {(share.whole.images, share.whole.bags) for share in shares} == {(4, len(whole.rows))}
     for share in shares:
         begin = share.whole.first_bag
