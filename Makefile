@@ -14,7 +14,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # What Detectron2 imports, for its tests on a source folder.
 DETECTRON2_NEEDS := fvcore iopath omegaconf hydra-core yacs cloudpickle tabulate termcolor matplotlib
 
-.PHONY: demo test test-slow test-detectron2 lint tiny-sam bench-select bench-bags clean
+.PHONY: demo test test-slow test-detectron2 lint tiny-sam bench-select bench-bags bench-seg clean
 
 demo: $(RUNTIME)
 	$(BIN)/sapnet-pipe demo --out $(OUT) $(ARGS)
@@ -46,6 +46,10 @@ bench-select: $(DEV)
 # IMAGES is a folder of photographs; without one, rendered scenes. About nine minutes on two cores.
 bench-bags: $(DEV)
 	$(BIN)/python tests/benchmarks/bench_bags.py $(if $(IMAGES),--images $(IMAGES)) $(ARGS)
+
+# Stage three beside a plain implementation of the same rules; the last line is JSON, above 1 is faster than plain.
+bench-seg: $(DEV)
+	$(BIN)/python tests/benchmarks/bench_seg.py $(ARGS)
 
 tiny-sam: $(DEV)
 	$(BIN)/python -m stages.bags.tiny_training --out stages/bags/weights/tiny_sam.pt $(ARGS)
