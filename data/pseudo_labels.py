@@ -6,7 +6,7 @@ pycocotools, Detectron2, torchvision and supervision read the file unchanged. Be
 beside the chosen one.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,12 +62,13 @@ def write_pseudo_labels(
     path: Path,
     images: Sequence[ImageRecord],
     categories: Sequence[Category],
-    labels: Sequence[PseudoLabel],
+    labels: Iterable[PseudoLabel],
     *,
     info: Mapping[str, Any],
 ) -> None:
     """Write pseudo labels atomically, sorted by id, one annotation a line; the same labels give the same bytes.
 
+    Labels are taken one by one, in any order; memory does not hold their masks.
     `bbox` and `area` are those of the mask, the annotation's id is the point's.
 
     Raises: ValueError for a score that is not finite; UserError if the file cannot be written.
@@ -78,7 +79,8 @@ def write_pseudo_labels(
         info=info,
         images=sorted(images, key=lambda image: image.image_id),
         categories=sorted(categories, key=lambda category: category.category_id),
-        annotations=_entries(sorted(labels, key=lambda label: label.point_id), by_id),
+        annotations=_entries(labels, by_id),
+        by_id=True,
     )
 
 
@@ -139,7 +141,7 @@ def _check_alternates(annotation: InstanceAnnotation, file: Path) -> list[Any]:
     return alternates
 
 
-def _entries(labels: Sequence[PseudoLabel], images: Mapping[int, ImageRecord]) -> Iterator[dict[str, Any]]:
+def _entries(labels: Iterable[PseudoLabel], images: Mapping[int, ImageRecord]) -> Iterator[dict[str, Any]]:
     for label in labels:
         height, width = images[label.image_id].height, images[label.image_id].width
         yield {

@@ -137,3 +137,20 @@ def test_an_unusable_label_is_named(labels_file, key, value, field):
     with pytest.raises(UserError) as raised:
         use()
     assert f"pseudo_labels.json: {field}" in str(raised.value)
+
+
+def test_labels_are_taken_one_by_one_and_wait_in_a_file_to_be_sorted(tmp_path, monkeypatch):
+    labels = [label(point_id) for point_id in range(50, 0, -1)]
+    write_pseudo_labels(tmp_path / "listed.json", IMAGES, CATEGORIES, labels, info={})
+    monkeypatch.setattr("data.json_lines._IN_MEMORY", 100)
+    write_pseudo_labels(tmp_path / "streamed.json", IMAGES, CATEGORIES, iter(labels), info={})
+    assert (tmp_path / "streamed.json").read_bytes() == (tmp_path / "listed.json").read_bytes()
+    assert [entry["id"] for entry in json.loads((tmp_path / "streamed.json").read_text())["annotations"]] == list(
+        range(1, 51)
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["listed.json", "streamed.json"]
+
+
+def test_no_label_at_all_is_an_empty_list(tmp_path):
+    write_pseudo_labels(tmp_path / "none.json", IMAGES, CATEGORIES, [], info={})
+    assert json.loads((tmp_path / "none.json").read_text())["annotations"] == []
