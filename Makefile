@@ -14,13 +14,13 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # What Detectron2 imports, for its tests on a source folder.
 DETECTRON2_NEEDS := fvcore iopath omegaconf hydra-core yacs cloudpickle tabulate termcolor matplotlib
 
-.PHONY: demo test test-slow test-detectron2 lint tiny-sam bench-select bench-bags bench-seg clean
+.PHONY: demo test test-slow test-scale test-detectron2 lint tiny-sam bench-select bench-bags bench-seg clean
 
 demo: $(RUNTIME)
 	$(BIN)/sapnet-pipe demo --out $(OUT) $(ARGS)
 
 # One thread each: the tests are many small runs, and so they give the same bits on every machine.
-test test-slow test-detectron2: export OMP_NUM_THREADS = 1
+test test-slow test-scale test-detectron2: export OMP_NUM_THREADS = 1
 
 test: lint
 	$(BIN)/python -m pytest -m "not slow" tests/data tests/pipeline tests/test_structure.py $(ARGS)
@@ -28,6 +28,11 @@ test: lint
 
 test-slow: $(DEV)
 	$(BIN)/python -m pytest -m slow $(ARGS)
+
+# Ray with workers that are killed, and a store on an S3-compatible server; installs some 120 MB, takes five minutes.
+test-scale: $(DEV)
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e ".[dev,test-scale]"
+	$(BIN)/python -m pytest -rs tests/data/test_bag_remote.py tests/stages/bags/test_bags_on_ray.py $(ARGS)
 
 # make test-detectron2 DETECTRON2=/path/to/detectron2   where the folder holds its setup.py; nothing of it is built
 test-detectron2: $(DEV)

@@ -97,6 +97,9 @@ def generate_bags(
     features: Annotated[
         bool | None, typer.Option("--features", help="Also keep SAM's image features of each mask.")
     ] = None,
+    ray: Annotated[
+        str | None, typer.Option("--ray", help="auto or the address of a Ray cluster: many devices and machines.")
+    ] = None,
     max_failure_rate: Annotated[
         float | None, typer.Option(help="Share of the images that may be unreadable.", show_default="0")
     ] = None,
@@ -113,8 +116,8 @@ def generate_bags(
     """Stage one: a bag of candidate masks for every point. Run it again to go on after an interruption."""
     flags = {
         "sam": sam, "checkpoint": checkpoint, "recipe": recipe, "fast": fast, "precision": precision,
-        "features": features, "max_failure_rate": max_failure_rate, "retry_failed": retry_failed, "device": device,
-        "seed": seed,
+        "features": features, "max_failure_rate": max_failure_rate, "retry_failed": retry_failed, "ray": ray,
+        "device": device, "seed": seed,
     }  # fmt: skip
     _finish(
         bag_jobs.generate_bags(points, images, out, file=config, assign=assign or (), flags=flags, quiet=quiet),

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
 
 class BagsConfig(BaseModel, frozen=True, extra="forbid"):
-    """Every setting but the failures, the part, the device and the seed is part of the store's fingerprint."""
+    """What decides bits is part of the store's fingerprint; where and in which order they are made is not."""
 
     sam: Literal["tiny", "vit_b", "vit_l", "vit_h"] = Field(
         "vit_h", description="SAM architecture; tiny is the demo's, for rendered scenes only."
@@ -32,6 +32,10 @@ class BagsConfig(BaseModel, frozen=True, extra="forbid"):
         0.0, ge=0, le=1, description="Share of the images that may be unreadable before the run stops."
     )
     retry_failed: bool = Field(False, description="Try the images again that could not be read before.")
+    ray: str | None = Field(None, description="auto or the address of a Ray cluster: many devices and machines.")
+    workers: int | None = Field(
+        None, ge=1, description="Ray workers; one for each GPU, or as many as the cores hold, if not given."
+    )
     part: str = Field("1/1", description="K/N: make the K-th of N parts of the store; bags merge joins them.")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps.")
     seed: int = Field(0, ge=0, description="Accepted by every command; this one draws nothing at random.")

@@ -20,6 +20,7 @@ from stages.bags.checkpoints import checkpoint_sha256
 from stages.bags.config import BagsConfig
 from stages.bags.failures import FailureBudget
 from stages.bags.here import make_here
+from stages.bags.on_ray import make_on_ray
 from stages.bags.parts import wanted_shards
 from stages.bags.preflight import find_images
 from stages.bags.progress import Estimate, Rates
@@ -92,12 +93,14 @@ def run(points: PointSet, images_dir: Path, out: Location, config: BagsConfig, *
         tasks, spent = [], Rates()
         if writer.manifest is None:
             budget = _budget(writer, sum(len(shards[index]) for index in wanted), config)
-            tasks = plan_tasks(writer, shards, lost, retry=config.retry_failed, whole=encodes_together(config))
+            whole = config.fast if config.ray else encodes_together(config)  # a worker's device is not known here
+            tasks = plan_tasks(writer, shards, lost, retry=config.retry_failed, whole=whole)
             budget.add({image_id: error for task in tasks for image_id, error in task.lost.items()})
         if tasks:
             if not quiet:
                 tqdm.write(_estimate(points, tasks, config).line(out), file=sys.stderr)
-            spent = make_here(BagJob(points, files, config), tasks, writer, budget, quiet=quiet)
+            make = make_on_ray if config.ray else make_here
+            spent = make(BagJob(points, files, config), tasks, writer, budget, quiet=quiet)
         manifest = writer.manifest or writer.finish(points.dropped)
     return _summary(out, manifest, len(tasks), time.monotonic() - started, spent)
 

@@ -37,6 +37,8 @@ COMMANDS = {
     "evaluate labels": "evaluate --truth truth.json --labels run/pseudo_labels.json",
     "bags verify": "bags verify bags",
     "bags inspect": "bags inspect bags --truth truth.json",
+    "bags merge": "bags merge bags --out new",
+    "bags export": "bags export bags --out new.json",
 }
 
 
