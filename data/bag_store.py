@@ -79,6 +79,11 @@ class BagStore:
         """Hash of all that decides the masks."""
         return self.manifest.fingerprint
 
+    @property
+    def has_features(self) -> bool:
+        """Whether SAM's image features of every mask are there to be read."""
+        return FEATURE_COLUMN in self._column_names()
+
     def read_table(self) -> BagTable:
         """Every row without its masks. Raises: UserError naming a shard that cannot be read."""
         try:

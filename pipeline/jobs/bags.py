@@ -13,6 +13,8 @@ from pipeline.outputs import require_folder
 from pipeline.report import Report
 from pipeline.settings import resolve_settings
 
+_CATEGORIES_SHOWN = 10
+
 
 def generate_bags(
     points: Path,
@@ -76,4 +78,17 @@ def inspect_bags(
 
     resolve_settings(PlainSettings, file=file, assignments=assign, flags={"device": device, "seed": seed})
     dataset = read_instances(truth) if truth is not None else None
-    return Report(f"Bag store {bags}", inspect(parse_location(str(bags)), dataset, quiet=quiet).to_dict())
+    result = inspect(parse_location(str(bags)), dataset, quiet=quiet).to_dict()
+    notes = []
+    if result["shards"] < result["shards_total"]:
+        notes.append("this is a part of a store: bags merge joins it with the others.")
+    return Report(f"Bag store {bags}", result, shown=_shown(result), notes=notes)
+
+
+def _shown(result: Mapping[str, Any]) -> dict[str, Any]:
+    """The report with the most frequent of many categories; --json has them all."""
+    categories = sorted(result["categories"].items(), key=lambda item: (-item[1], item[0]))
+    if len(categories) <= _CATEGORIES_SHOWN:
+        return dict(result)
+    most, others = dict(categories[:_CATEGORIES_SHOWN]), categories[_CATEGORIES_SHOWN:]
+    return dict(result) | {"categories": most | {f"{len(others)} others": sum(count for _, count in others)}}

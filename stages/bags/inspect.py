@@ -35,6 +35,9 @@ class BagsReport:
     """A store in figures.
 
     Attributes:
+        shards, shards_total: That are there, and of the whole store; more in a part of one.
+        failed_images: Without bags because they could not be read.
+        features: Whether the masks have SAM's image features.
         bag_sizes: Number of bags by number of masks.
         prompts: Number of masks by prompt: the point alone, or point and box of SAM's mask 1, 2 or 3.
         score, stability, area: Quantiles (`QUANTILES`) over all masks.
@@ -48,11 +51,16 @@ class BagsReport:
     fingerprint: str
     sam_model: str
     recipe: str
+    precision: str
+    features: bool
+    shards: int
+    shards_total: int
     images: int
     failed_images: int
     points: int
     masks: int
     bytes: int
+    bytes_per_mask: float
     dropped: Mapping[str, int]
     bag_sizes: Mapping[int, int]
     prompts: Mapping[str, int]
@@ -82,7 +90,7 @@ def inspect(path: Location, truth: InstanceDataset | None = None, *, quiet: bool
     table = store.read_table()
     iou = None if truth is None else mask_ious(store, table, truth, quiet=quiet)
     names = {category.category_id: category.name for category in store.categories}
-    sizes = np.bincount(table.bag_sizes)
+    sizes, size = np.bincount(table.bag_sizes), sum(entry.bytes for entry in store.manifest.shards)
     prompt = table.source // TOKENS
     matched = 0 if iou is None else int((~np.isnan(iou[table.offsets[:-1]])).sum())
     return BagsReport(
@@ -90,11 +98,16 @@ def inspect(path: Location, truth: InstanceDataset | None = None, *, quiet: bool
         fingerprint=store.fingerprint,
         sam_model=store.manifest.identity.sam_model,
         recipe=store.manifest.identity.recipe,
+        precision=store.manifest.identity.precision,
+        features=store.has_features,
+        shards=len(store.manifest.shards),
+        shards_total=store.manifest.shards_total,
         images=store.manifest.images,
         failed_images=len(store.manifest.failed),
         points=len(table),
         masks=len(table.score),
-        bytes=sum(entry.bytes for entry in store.manifest.shards),
+        bytes=size,
+        bytes_per_mask=size / len(table.score),
         dropped=dict(store.manifest.dropped),
         bag_sizes={size: int(count) for size, count in enumerate(sizes) if count},
         prompts={name: int((prompt == place).sum()) for place, name in enumerate(_PROMPTS)},

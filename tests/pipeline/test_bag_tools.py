@@ -122,3 +122,24 @@ def test_a_store_behind_a_url_serves_every_command(job: Path, capfd: pytest.Capt
     capfd.readouterr()
     assert run(shlex.split("bags verify memory://made/nothing --quiet")) == 2
     check_message(capfd.readouterr().err, "memory://made/nothing * manifest.json = missing * generate-bags")
+
+
+def test_a_part_can_be_inspected_and_says_that_it_is_one(job: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(shlex.split(f"{BAGS} --out part1 --set part=1/2")) == 0
+    assert run(shlex.split("bags inspect part1")) == 0
+    assert "Note: this is a part of a store" in capfd.readouterr().out
+
+
+def test_of_many_categories_people_see_the_most_frequent(job: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    document = json.loads((job / "points.json").read_text())
+    document["categories"] = [{"id": n, "name": f"kind {n}"} for n in range(1, 15)]
+    template = document["annotations"][0]
+    document["annotations"] = [template | {"id": n, "category_id": min(n, 14)} for n in range(1, 17)]
+    (job / "points.json").write_text(json.dumps(document))
+    assert run(shlex.split(f"{BAGS} --out many")) == 0
+    capfd.readouterr()
+    assert run(shlex.split("bags inspect many --json")) == 0
+    *said, last = capfd.readouterr().out.splitlines()
+    shown = [line.split() for line in said if "categories." in line]
+    assert (len(shown), shown[0][-1], shown[-1][-1]) == (11, "3", "4")
+    assert len(json.loads(last)["categories"]) == 14

@@ -40,6 +40,8 @@ def test_a_store_is_described_without_truth(store, points):
     assert sum(report.area_share.values()) == pytest.approx(1)
     assert report.categories == {"egg": 6, "stone": 6}
     assert (report.quality, report.points_with_truth) == (None, 0)
+    assert (report.shards, report.shards_total, report.precision, report.features) == (3, 3, "float32", False)
+    assert report.bytes_per_mask == report.bytes / report.masks
     assert json.loads(json.dumps(report.to_dict()))["recipe"] == "refined"
 
 
