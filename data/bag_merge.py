@@ -11,7 +11,7 @@ from data.bag_manifest import MANIFEST, BagManifest, ShardEntry, read_manifest, 
 from data.bag_writer import open_writer, shard_name
 from data.errors import UserError
 
-_MAKE_PARTS = "Merge parts that generate-bags made of the same points and settings with --set part=1/N, 2/N, ..."
+_MAKE_PARTS = "Merge parts that generate-bags made of the same points and settings with --set part=K/N"
 
 
 @dataclass(frozen=True)

@@ -143,3 +143,9 @@ def test_of_many_categories_people_see_the_most_frequent(job: Path, capfd: pytes
     shown = [line.split() for line in said if "categories." in line]
     assert (len(shown), shown[0][-1], shown[-1][-1]) == (11, "3", "4")
     assert len(json.loads(last)["categories"]) == 14
+
+
+def test_a_file_cannot_go_to_a_url(job: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(shlex.split("bags export bags --out s3://b/sam.json --quiet")) == 2
+    check_message(capfd.readouterr().err, "--out * s3:/b * a URL * Give a path")
+    assert not (job / "s3:").exists()
