@@ -22,6 +22,7 @@ from stages.segment.config import Detectron2Config, LossConfig, SegmentConfig
 from stages.segment.engine import begun_engine, choose_engine
 from stages.segment.evaluate import evaluate_model, read_truth
 from stages.segment.labels import LabelSet, read_labels
+from stages.segment.layout import train_layout
 from stages.segment.losses import solov2_losses
 from stages.segment.model_file import (
     MODEL_FILE,
@@ -107,6 +108,7 @@ def run(
     label_set = read_labels(labels, images_dir, with_alternates=with_alternates, min_score=config.min_score)
     truth = read_truth(val_labels, label_set.categories) if val_labels else None
     model, description = _network(out, config, label_set, resume, notes)
+    model.to(memory_format=train_layout(device))
     start = _Start(model, description, label_set, truth, val_images or images_dir, out, resume, quiet)
     done = _train_detectron2(start, config) if engine == "detectron2" else _train_builtin(start, config, device)
     seconds = round(time.perf_counter() - began, 3)
@@ -233,7 +235,7 @@ class _Loss:
 
     def __call__(self, model: nn.Module, batch: SegmentBatch) -> dict[str, Tensor]:
         self._untrained.update(batch.untrained)
-        predictions = model(batch.images.contiguous(memory_format=torch.channels_last))
+        predictions = model(batch.images.contiguous(memory_format=train_layout(batch.images.device)))
         losses = solov2_losses(predictions, batch.targets, **self._weights)
         pairs = own_share().count * sum(len(target.cell) for target in batch.targets)
         return {**losses, "positive_pairs": losses["loss_ins"].new_tensor(pairs)}
@@ -259,4 +261,4 @@ def _network(
             notes.add(f"started from {config.init}" + (", but for the classes" if others else "") + ".")
         if is_first():
             write_description(path, description)
-    return model.to(memory_format=torch.channels_last), description
+    return model, description

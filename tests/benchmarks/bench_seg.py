@@ -36,6 +36,7 @@ from stages.devices import limit_threads  # noqa: E402
 from stages.segment.builtin import build_solov2  # noqa: E402
 from stages.segment.config import HeadConfig, SegmentBackboneConfig  # noqa: E402
 from stages.segment.inference import Decoding, decode  # noqa: E402
+from stages.segment.layout import train_layout  # noqa: E402
 from stages.segment.losses import solov2_losses  # noqa: E402
 from stages.segment.matrix_nms import matrix_nms  # noqa: E402
 from stages.segment.targets import ImageTargets, build_targets  # noqa: E402
@@ -170,7 +171,7 @@ def _networks() -> tuple[Any, Any]:
         torch.manual_seed(0)
         backbone = SegmentBackboneConfig(weights="none", norm="frozen_bn", freeze_stages=2)
         made.append(build_solov2(backbone, HeadConfig(), CLASSES, warn=lambda _: None, load=False)[0])
-    return made[0].to(memory_format=torch.channels_last), PlainSOLOv2(made[1])
+    return made[0], PlainSOLOv2(made[1])
 
 
 def _photograph(size: int) -> Tensor:
@@ -179,6 +180,8 @@ def _photograph(size: int) -> Tensor:
 
 def _train_step(size: int) -> Pair:
     model, plain_model = _networks()
+    layout = train_layout(torch.device("cpu"))
+    model.to(memory_format=layout)
     image, objects, feat_size = _photograph(size), ellipses(7, size, size), (size // 4, size // 4)
     optimizers = [
         torch.optim.SGD([p for p in m.parameters() if p.requires_grad], lr=1e-4, momentum=0.9, fused=fused)
@@ -187,7 +190,7 @@ def _train_step(size: int) -> Pair:
 
     def ours() -> Tensor:
         targets = _our_targets(objects, feat_size)
-        losses = solov2_losses(model(image.contiguous(memory_format=torch.channels_last)), [targets])
+        losses = solov2_losses(model(image.contiguous(memory_format=layout)), [targets])
         return _step(optimizers[0], losses)
 
     def plain() -> Tensor:
@@ -209,7 +212,8 @@ def _step(optimizer: torch.optim.Optimizer, losses: dict[str, Tensor]) -> Tensor
 def _inference(size: int) -> Pair:
     """A threshold that 400 cells pass stands for a trained network, of which an untrained one has no instances."""
     model, plain_model = _networks()
-    model, plain_model, image = model.eval(), plain_model.eval(), _photograph(size)
+    model, plain_model = model.to(memory_format=torch.channels_last).eval(), plain_model.eval()  # as `predict` does
+    image = _photograph(size)
     with torch.inference_mode():
         scores = torch.cat([cate.sigmoid().flatten() for cate in plain_model(image).cate])
     threshold = float(scores.sort(descending=True).values[1500])

@@ -17,6 +17,7 @@ from stages.segment.d2.config import decoding_of, head_of, loss_of
 from stages.segment.d2.instances import targets_of_entry
 from stages.segment.inference import Decoding, boxes_of_masks, find_candidates, full_masks
 from stages.segment.instance_head import InstanceHead
+from stages.segment.layout import train_layout
 from stages.segment.losses import solov2_losses
 from stages.segment.mask_head import MaskHead
 from stages.segment.solov2 import Predictions, SOLOv2
@@ -28,6 +29,7 @@ class HostedSOLOv2(SOLOv2):
     Args:
         pixel_mean, pixel_std: Per channel, on pixels from 0 to 255.
         head: What the targets are built by.
+        layout: Of weights and images in memory, see `train_layout`.
     """
 
     @configurable
@@ -43,13 +45,15 @@ class HostedSOLOv2(SOLOv2):
         decoding: Decoding,
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
+        layout: torch.memory_format = torch.contiguous_format,
     ) -> None:
         super().__init__(backbone, ins_head, mask_head, instance_features=head.features, instance_strides=head.strides)
         self.head, self.num_classes, self.loss_weights, self.decoding = head, num_classes, loss.model_dump(), decoding
         mean, std = torch.tensor(pixel_mean).view(-1, 1, 1), torch.tensor(pixel_std).view(-1, 1, 1)
         self.register_buffer("pixel_scale", 1 / std, persistent=False)
         self.register_buffer("pixel_shift", mean / std, persistent=False)
-        self.to(memory_format=torch.channels_last)
+        self.layout = layout
+        self.to(memory_format=layout)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -66,6 +70,7 @@ class HostedSOLOv2(SOLOv2):
             "decoding": decoding_of(cfg),
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
+            "layout": train_layout(torch.device(cfg.MODEL.DEVICE)),
         }
 
     @property
@@ -92,7 +97,7 @@ class HostedSOLOv2(SOLOv2):
         images = [entry["image"].to(self.device) for entry in batched_inputs]
         normalised = [image * self.pixel_scale - self.pixel_shift for image in images]
         padded = ImageList.from_tensors(normalised, STRIDE)
-        return ImageList(padded.tensor.contiguous(memory_format=torch.channels_last), padded.image_sizes)
+        return ImageList(padded.tensor.contiguous(memory_format=self.layout), padded.image_sizes)
 
     def losses(self, predictions: Predictions, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor]:
         """``loss_ins`` and ``loss_cate``, attached to every prediction even where no image has an object."""
