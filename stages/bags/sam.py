@@ -6,7 +6,7 @@ Points and boxes are in original-image pixels. A point goes to SAM as it is: SAM
 and moves them to the pixel's centre itself, after scaling.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from stages.bags.decoded_masks import DecodedMasks
 from stages.bags.mask_enlarging import MaskEnlarger, innermost_points, pooled_features
 from stages.bags.sam_decoder import ImageSide, PromptDecoder
 from stages.bags.sam_encoder import compiled, speed_up_encoder
+from stages.bags.sam_exact_encoder import ExactEncoder
 from stages.bags.tiny_sam import build_tiny_sam
 from stages.checkpoint import load_tensors
 
@@ -81,7 +82,11 @@ class SamPrompter:
         self._transform = ResizeLongestSide(sam.image_encoder.img_size)
         if options.fast is not None:
             speed_up_encoder(sam.image_encoder, options.fast)
-        self._encoder = compiled(sam.image_encoder, options.compile) if options.compile else sam.image_encoder
+        self._encoder: Callable[[Tensor], Tensor] = sam.image_encoder
+        if options.compile:
+            self._encoder = compiled(sam.image_encoder, options.compile)
+        elif options.fast is None and sam.device.type == "cpu":
+            self._encoder = ExactEncoder(sam.image_encoder)
         self._decoder, self._enlarger = PromptDecoder(sam), MaskEnlarger(sam)
 
     def position_code(self) -> Tensor:

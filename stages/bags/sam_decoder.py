@@ -6,8 +6,6 @@ several times faster for weights that lie in memory with the channels last. The 
 SAM's own: only their `forward` is replaced, and only while a prompt is decoded.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-Forward = Callable[..., Any]
+from stages.bags.replaced_forwards import Forward, replaced_forwards
 
 
 @dataclass(slots=True)
@@ -65,7 +63,7 @@ class PromptDecoder:
         sparse, dense = self._prompt_encoder(points=points, boxes=boxes, masks=None)
         if side.tokens is not None:  # then they are not looked at, and copying one value per channel is cheaper
             features, position_code = features[..., :1, :1], position_code[..., :1, :1]
-        with _replaced(self._replacements(side)):
+        with replaced_forwards(self._replacements(side)):
             low_res, score = self._decoder.predict_masks(
                 image_embeddings=features,
                 image_pe=position_code,
@@ -81,18 +79,6 @@ class PromptDecoder:
         if self._upscaling is not None:
             forwards[self._decoder.output_upscaling] = self._upscaling
         return forwards
-
-
-@contextmanager
-def _replaced(forwards: dict[nn.Module, Forward]) -> Iterator[None]:
-    """Let the modules run other functions in place of their `forward`."""
-    for module, forward in forwards.items():
-        module.__dict__["forward"] = forward
-    try:
-        yield
-    finally:
-        for module in forwards:
-            module.__dict__.pop("forward", None)
 
 
 def _once(linear: nn.Module, side: ImageSide) -> Forward:

