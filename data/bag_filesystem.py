@@ -5,6 +5,7 @@ the folder. On an object store one PUT is atomic, and nobody can hold a folder; 
 equal bytes there, and every shard carries the fingerprint of its run.
 """
 
+import errno
 import os
 import posixpath
 import time
@@ -200,6 +201,8 @@ class RemoteFolder:
             except (*_FINAL, *_OURS):
                 raise
             except Exception as error:
+                if isinstance(error, OSError) and error.errno == errno.EINVAL:
+                    raise _refused(self.at(name), "is no place for a store", error) from error
                 if _lacks_credentials(error):
                     raise _refused(self.at(name), "cannot be reached without credentials", error) from error
                 if time.monotonic() - started + wait > patience:

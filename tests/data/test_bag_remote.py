@@ -210,7 +210,11 @@ class NoCredentialsError(Exception):
 
 @pytest.mark.parametrize(
     ("error", "message"),
-    [(PermissionError("403"), "may not be read"), (NoCredentialsError("none"), "without credentials")],
+    [
+        (PermissionError("403"), "may not be read"),
+        (NoCredentialsError("none"), "without credentials"),
+        (OSError(22, "The specified bucket is not valid"), "no place for a store .*bucket"),
+    ],
 )
 def test_what_waiting_does_not_mend_is_not_tried_again(waits, monkeypatch, error, message):
     folder = RemoteFolder("memory://x")
