@@ -22,6 +22,7 @@ def ablate(
     preset: Annotated[
         str | None, typer.Option(help="chain, negatives, recipe, bms-k or pdg-exponent.", show_default=False)
     ] = None,
+    frozen: options.Frozen = False,
     only: Annotated[list[str] | None, typer.Option("--only", help="Only this variant; may be repeated.")] = None,
     seeds: Annotated[int | None, typer.Option(help="Number of seeds, from --seed on.", show_default="5")] = None,
     select_preset: Annotated[str | None, typer.Option(help="Preset of select.", show_default="coco-1x")] = None,
@@ -49,7 +50,9 @@ def ablate(
     flags = {
         "seeds": seeds, "select_preset": select_preset, "segment_preset": segment_preset, "device": device, "seed": seed
     }  # fmt: skip
-    plan = make_plan(preset=preset, file=config, assign=assign or (), flags=flags, only=only or (), demo=demo)
+    plan = make_plan(
+        preset=preset, file=config, assign=assign or (), flags=flags, only=only or (), demo=demo, frozen=frozen
+    )
     report = run_ablation(
         plan, out, bags=bags, images=images, truth=truth, val_labels=val_labels, val_images=val_images, demo=demo,
         quiet=quiet,

@@ -136,6 +136,7 @@ def select(
     ] = None,
     preset: Annotated[str, typer.Option(help="Named settings, e.g. coco-1x or demo.")] = "coco-1x",
     truth: options.Truth = None,
+    frozen: options.Frozen = False,
     config: options.Config = None,
     assign: options.Assign = None,
     device: options.Device = None,
@@ -148,7 +149,7 @@ def select(
     ] = False,
 ) -> None:
     """Stage two: learn from the categories which mask of each bag is the object, and write pseudo labels."""
-    flags = {"method": method, "device": device, "seed": seed}
+    flags = {"method": method, "device": device, "seed": seed, "frozen": {"enabled": True} if frozen else None}
     report = select_job.select(
         bags, images, out, preset=preset, truth=truth, file=config, assign=assign or (), flags=flags, explain=explain,
         resume=resume, quiet=quiet,

@@ -14,6 +14,7 @@ from pipeline.ablate.settings import AblateSettings, Seeds, VariantSettings
 from pipeline.settings import preset_named, read_toml, resolve_settings
 
 PRESETS = "presets"
+FROZEN = "-frozen"
 _OWN = ("seed", "device")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -40,11 +41,15 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class Plan:
-    """An ablation: its name (the tables' file name), settings, and runs seed by seed, the rows in their order."""
+    """An ablation: its name (the tables' file name), settings, and runs seed by seed, the rows in their order.
+
+    With `frozen` only heads are trained, on features that are computed once.
+    """
 
     name: str
     settings: AblateSettings
     runs: Sequence[PlannedRun]
+    frozen: bool = False
 
 
 def bundled_presets() -> dict[str, Mapping[str, Any]]:
@@ -62,13 +67,14 @@ def make_plan(
     flags: Mapping[str, Any] | None = None,
     only: Sequence[str] = (),
     demo: bool = False,
+    frozen: bool = False,
 ) -> Plan:
     """Resolve an ablation.
 
     Args:
         preset: A bundled one. file: TOML file, which wins where both are given.
         only: Names of the variants to run; all if empty.
-        demo: Whether it runs on the demo's scenes.
+        demo: Whether it runs on the demo's scenes. frozen: Whether only heads are trained.
     Raises: UserError naming the setting at fault, and for select or train-seg settings also the variant.
     """
     if preset is None and file is None:
@@ -85,6 +91,9 @@ def make_plan(
     name = file.stem if file is not None else str(preset)
     if not _NAME.fullmatch(name):
         raise UserError("--config", "file name", name, "by which the tables are called", "Use letters, digits, . _ -")
+    if frozen:
+        select = merged(settings.select, {"frozen": {"enabled": True}})
+        settings = settings.model_copy(update={"select": select})
     variants = _chosen(settings.variants, only)
     seeds = {variant.name: _seeds(settings, variant.seeds) for variant in variants}
     order = sorted({place for own in seeds.values() for place in range(len(own))})
@@ -94,7 +103,8 @@ def make_plan(
         for variant in variants
         if place < len(seeds[variant.name])
     ]
-    return Plan(name, settings.model_copy(update={"variants": variants}), runs)
+    settings = settings.model_copy(update={"variants": variants})
+    return Plan(f"{name}{FROZEN}" if frozen else name, settings, runs, frozen)
 
 
 def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:

@@ -43,7 +43,7 @@ class Progress:
         variants, before = len(self.plan.settings.variants), self.total - self.missing
         shared = f", of which {self.total} differ" if self.total != runs else ""
         kept = f", {before} finished before" if before else ""
-        self._say(f"{self.plan.name}: {variants} variants, {runs} runs{shared}{kept}; {self.lanes} at once")
+        self.say(f"{self.plan.name}: {variants} variants, {runs} runs{shared}{kept}; {self.lanes} at once")
 
     def ended(self, task: Task, ended: Timed | UserError) -> None:
         """Tell of a training that ended."""
@@ -56,9 +56,10 @@ class Progress:
         left = self.missing - self.done
         each = (time.monotonic() - self.began) / self.done
         rest = f"; {left} left, about {_duration(left * each)}" if left else ""
-        self._say(f"[{self.total - left}/{self.total}] {task.title}: {what}{rest}")
+        self.say(f"[{self.total - left}/{self.total}] {task.title}: {what}{rest}")
 
-    def _say(self, text: str) -> None:
+    def say(self, text: str) -> None:
+        """A line for people."""
         if not self.quiet:
             typer.echo(text)
 

@@ -10,15 +10,16 @@ from data.errors import UserError
 from data.files import disk_errors
 from pipeline.ablate.inputs import Inputs, make_demo, open_inputs
 from pipeline.ablate.lanes import lanes_for, run_in_lanes
-from pipeline.ablate.plan import Plan
+from pipeline.ablate.plan import FROZEN, Plan
 from pipeline.ablate.progress import Progress, Timed
-from pipeline.ablate.results import write_plan
+from pipeline.ablate.results import gather, plan_file, write_plan
+from pipeline.ablate.screening import agreement, agreement_line, with_features
 from pipeline.ablate.table import markdown, write_tables
 from pipeline.ablate.tasks import Task, do_task, make_tasks, result_of
 from pipeline.report import Report
 
 _PLAN = ".plan.json"
-_BEGUN = {"demo", "runs", "stores"}  # what may be there before a plan is
+_BEGUN = {"demo", "runs", "stores", "features"}  # what may be there before a plan is
 
 
 def run_ablation(
@@ -53,12 +54,18 @@ def run_ablation(
     _check_segments(plan, val_labels)
     masks = {run.masks for run in plan.runs}
     inputs = open_inputs(bags, images, truth=truth, val_labels=val_labels, val_images=val_images, masks=masks, out=out)
+    if plan.frozen:
+        plan = with_features(plan, inputs, out, partial(_train_backbone, plan, quiet=quiet))
     seconds, faults = _train(plan, inputs, out, quiet=quiet)
     figures, files = write_tables(out, plan.name)
     if faults:
         _refuse(faults, figures)
     result = {**figures, "seconds": seconds | {"total": round(time.monotonic() - began, 1)}}
-    return _report(figures, files, result, _notes(plan, figures))
+    compared = _compared(out, plan.name, {plan.name: figures})
+    if compared is not None:
+        result["agreement"] = compared
+    notes = [] if compared is None else [agreement_line(plan.name.removesuffix(FROZEN), compared)]
+    return _report(figures, files, result, [*_notes(plan, figures), *notes])
 
 
 def report_ablations(out: Path) -> Report:
@@ -71,10 +78,22 @@ def report_ablations(out: Path) -> Report:
     if not names:
         raise UserError("--run", "path", str(out), "in which there is no ablation", "Give the --out of an ablate")
     made = {name: write_tables(out, name) for name in names}
-    texts = [markdown(figures) for figures, _ in made.values()]
+    tables = {name: figures for name, (figures, _) in made.items()}
     files = [str(file) for _, written in made.values() for file in written]
-    result = {"ablations": {name: figures for name, (figures, _) in made.items()}, "written": files}
-    return Report("\n".join(texts).rstrip(), result, shown={"written": files})
+    found = {name: _compared(out, name, tables) for name in tables if name.endswith(FROZEN)}
+    compared = {name.removesuffix(FROZEN): value for name, value in found.items() if value is not None}
+    notes = [agreement_line(name, value) for name, value in compared.items()]
+    result = {"ablations": tables, "agreement": compared, "written": files}
+    text = "\n".join(map(markdown, tables.values())).rstrip()
+    return Report(text, result, notes=notes, shown={"written": files})
+
+
+def _compared(out: Path, name: str, tables: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
+    """The agreement of a screening with the full ablation of the same name, where both are there."""
+    whole = name.removesuffix(FROZEN)
+    if whole == name or not plan_file(out, whole).is_file():
+        return None
+    return agreement(tables[whole] if whole in tables else gather(out, whole), tables[name])
 
 
 def _train(plan: Plan, inputs: Inputs, out: Path, *, quiet: bool) -> tuple[dict[str, Any], list[tuple[str, UserError]]]:
@@ -95,6 +114,14 @@ def _train(plan: Plan, inputs: Inputs, out: Path, *, quiet: bool) -> tuple[dict[
             progress.ended(own[place], ended)
             write_tables(out, plan.name)
     return progress.seconds, faults
+
+
+def _train_backbone(plan: Plan, task: Task, *, quiet: bool) -> None:
+    """The one full training of a screening, for its features."""
+    progress = Progress(plan, 1, 1, 1, quiet)
+    progress.say("the backbone starts from random weights: one selector is trained in full for the features")
+    lane = lanes_for(plan.settings.device, 1)[0]
+    progress.ended(task, _timed(task, lane.device))
 
 
 def _timed(task: Task, device: str) -> Timed:

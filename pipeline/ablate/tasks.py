@@ -1,20 +1,16 @@
 """The trainings behind the runs of a plan: each once, in a folder of its own that is named by what decides it."""
 
-import hashlib
-import json
 import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any
-
-from pydantic import BaseModel
 
 from data.bag_filesystem import Location
 from data.files import read_json
 from pipeline.ablate.inputs import Inputs
+from pipeline.ablate.keys import key_of, select_key
 from pipeline.ablate.plan import Plan, PlannedRun
 
 LABELS = "pseudo_labels.json"
@@ -110,10 +106,7 @@ def do_task(task: Task) -> dict[str, Any]:
 
 
 def _select_task(plan: Plan, run: PlannedRun, inputs: Inputs, folder: Path) -> tuple[str, Task]:
-    from stages.select.config import SelectConfig, for_method
-
-    config = for_method(SelectConfig.model_validate(run.select_config))
-    key = _key(config, {"bags": inputs.fingerprints[run.masks], "truth": inputs.truth_sha256})
+    key = select_key(run.select_config, {"bags": inputs.fingerprints[run.masks], "truth": inputs.truth_sha256})
     return key, Task(
         command="select",
         title=f"{run.variant}, seed {run.seed}",
@@ -132,7 +125,7 @@ def _segment_task(
     config, settings = run.segment_config, run.segment
     if config is None or settings is None:
         raise ValueError("this run has no segmenter")
-    key = _key(config, {"labels": select_key, "val_labels": inputs.val_sha256})
+    key = key_of(config, {"labels": select_key, "val_labels": inputs.val_sha256})
     return key, Task(
         command="train-seg",
         title=f"{run.variant}, seed {run.seed}: SOLOv2",
@@ -151,13 +144,3 @@ def _named(folder: Path, kind: str, run: PlannedRun, key: str) -> Path:
     found: Sequence[Path] = sorted(folder.glob(f"{kind}-*-{key}"))
     slug = re.sub(r"[^a-z0-9.]+", "-", run.variant.lower()).strip("-") or "variant"
     return found[0] if found else folder / f"{kind}-{slug}-seed{run.seed}-{key}"
-
-
-def _key(config: BaseModel, inputs: Mapping[str, str]) -> str:
-    """Twelve hex digits of all that decides a result."""
-    values = {
-        "settings": config.model_dump(mode="json", exclude={"device"}),
-        "inputs": dict(inputs),
-        "version": metadata.version("sapnet-pipe"),
-    }
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]

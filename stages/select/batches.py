@@ -1,6 +1,6 @@
 """Batches of the selector as pure functions of the iteration, for training and for the selection pass."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -15,6 +15,8 @@ from stages.select.pdg import same_class_neighbours
 from stages.select.select_batch import SelectBatch, Whole
 
 _ALONE = Share()
+# What the network sees of images: they, their views and those of the whole batch, and the bags of each that take part.
+Look = Callable[[Sequence[int], Sequence[View], Sequence[View], Sequence[NDArray[np.int64]]], Tensor]
 
 
 class TrainBatches:
@@ -26,11 +28,17 @@ class TrainBatches:
     """
 
     def __init__(
-        self, images: BagImages, config: ImageConfig, batch_size: int, seed: int, share: Share = _ALONE
+        self,
+        images: BagImages,
+        config: ImageConfig,
+        batch_size: int,
+        seed: int,
+        share: Share = _ALONE,
+        look: Look | None = None,
     ) -> None:
         self._images, self._config, self._batch_size, self._seed = images, config, batch_size, seed
         self._share = share
-        self._pixels = _PixelCache(images, config.cache_mb)
+        self._look = look or _PixelCache(images, config.cache_mb)
         self._epoch, self._order = -1, np.zeros(0, np.int64)
 
     def __call__(self, iteration: int) -> SelectBatch:
@@ -43,7 +51,7 @@ class TrainBatches:
         views = _views(self._images, self._config, chosen, flips.tolist())
         begin, end = self._share.bounds(len(chosen))
         whole = Whole(len(chosen), sum(map(len, rows)), begin, sum(map(len, rows[:begin])))
-        return build_batch(self._images, self._pixels, chosen, views, rows, whole, slice(begin, end))
+        return build_batch(self._images, self._look, chosen, views, rows, whole, slice(begin, end))
 
     def _image_at(self, place: int) -> int:
         epoch, index = divmod(place, len(self._images))
@@ -62,9 +70,9 @@ class TestBatches:
 
     __test__ = False
 
-    def __init__(self, images: BagImages, config: ImageConfig, batch_size: int) -> None:
+    def __init__(self, images: BagImages, config: ImageConfig, batch_size: int, look: Look | None = None) -> None:
         self._images, self._config, self._batch_size = images, config, batch_size
-        self._pixels = _PixelCache(images, 0)
+        self._look = look or _PixelCache(images, 0)
 
     def __len__(self) -> int:
         return -(-len(self._images) // self._batch_size)
@@ -76,7 +84,7 @@ class TestBatches:
         rows = [self._images.rows(image) for image in chosen]
         views = _views(self._images, self._config, chosen, [False] * len(chosen))
         whole = Whole(len(chosen), sum(map(len, rows)))
-        return build_batch(self._images, self._pixels, chosen, views, rows, whole, slice(None))
+        return build_batch(self._images, self._look, chosen, views, rows, whole, slice(None))
 
 
 class _PixelCache:
@@ -86,7 +94,12 @@ class _PixelCache:
         self._images, self._left = images, megabytes * 2**20
         self._kept: dict[int, NDArray[np.uint8]] = {}
 
-    def get(self, image: int, view: View) -> NDArray[np.uint8]:
+    def __call__(
+        self, chosen: Sequence[int], views: Sequence[View], every: Sequence[View], rows: Sequence[NDArray[np.int64]]
+    ) -> Tensor:
+        return batch_images([self._get(i, view) for i, view in zip(chosen, views, strict=True)], views, every).images
+
+    def _get(self, image: int, view: View) -> NDArray[np.uint8]:
         if image in self._kept:
             return self._kept[image]
         pixels = self._images.read(image, view)
@@ -98,14 +111,14 @@ class _PixelCache:
 
 def build_batch(
     images: BagImages,
-    pixels: _PixelCache,
+    look: Look,
     chosen: Sequence[int],
     views: Sequence[View],
     rows: Sequence[NDArray[np.int64]],
     whole: Whole,
     own: slice,
 ) -> SelectBatch:
-    """Decode the chosen images and lay their bags out in network pixels.
+    """Look at the chosen images and lay their bags out in network pixels.
 
     Args:
         chosen: Images of the whole batch. views: How each is seen. rows: The bags of each that take part.
@@ -113,7 +126,6 @@ def build_batch(
     """
     every = views
     chosen, views, rows = chosen[own], views[own], rows[own]
-    photographs = batch_images([pixels.get(i, view) for i, view in zip(chosen, views, strict=True)], views, every)
     neighbours = [_neighbours(images, i, r, v) for i, r, v in zip(chosen, rows, views, strict=True)]
     boxes, valid = padded_bags(images.table, np.concatenate(rows))
     counts = [len(r) for r in rows]
@@ -122,7 +134,7 @@ def build_batch(
     points = [points_to_view(images.table.point_xy[r], v) for r, v in zip(rows, views, strict=True)]
     neighbours_xy, neighbours_valid = _stack_padded(neighbours)
     return SelectBatch(
-        images=photographs.images,
+        images=look(chosen, views, every, rows),
         image_size=torch.tensor([[view.height, view.width] for view in views], dtype=torch.float32),
         image_index=torch.arange(len(chosen)).repeat_interleave(torch.tensor(counts)),
         slot=torch.cat([torch.arange(count) for count in counts]),

@@ -5,8 +5,10 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from stages.backbone_config import BackboneConfig
+from stages.select.frozen.config import FrozenConfig
 from stages.train_config import TrainConfig
 
+FROZEN_TEST_BATCH = 32
 TRAINED_METHODS = ("sapnet", "single-mil")
 Method = Literal["sapnet", "single-mil", "sam-top1", "largest", "oracle"]
 
@@ -164,6 +166,30 @@ class SelectConfig(BaseModel, frozen=True, extra="forbid"):
     train: TrainConfig = Field(default=TrainConfig(), description="Optimiser and schedule.")
     test: TestConfig = Field(default=TestConfig(), description="Selection pass.")
     guard: GuardConfig = Field(default=GuardConfig(), description="Seed guard.")
+    frozen: FrozenConfig = Field(default=FrozenConfig(), description="Screening on frozen features.")
+
+
+def for_frozen(config: SelectConfig) -> SelectConfig:
+    """The settings with the schedule of `frozen`, if that is switched on; there is no mirroring then."""
+    frozen = config.frozen
+    if not frozen.enabled:
+        return config
+    train = {
+        "max_iterations": frozen.max_iterations,
+        "epochs": frozen.epochs,
+        "batch_size": frozen.batch_size,
+        "lr": frozen.lr,
+        "optimizer": "adamw",
+        "scheduler": "cosine",
+        "workers": 0,
+    }
+    return config.model_copy(
+        update={
+            "train": config.train.model_copy(update=train),
+            "image": config.image.model_copy(update={"flip": False}),
+            "test": TestConfig(batch_size=FROZEN_TEST_BATCH),
+        }
+    )
 
 
 def for_method(config: SelectConfig) -> SelectConfig:

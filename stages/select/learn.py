@@ -17,6 +17,7 @@ from stages.processes import is_first, own_share
 from stages.select.bag_images import BagImages
 from stages.select.batches import TrainBatches
 from stages.select.config import SelectConfig
+from stages.select.frozen.source import FrozenSource
 from stages.select.model import Selector
 from stages.select.seed_guard import AtChanceError, SeedGuard, judged_at, learning_sign, seed_of_attempt
 from stages.select.step_losses import StepLosses
@@ -50,20 +51,33 @@ class Learned:
 
 
 def learn(
-    images: BagImages, num_classes: int, config: SelectConfig, out: Path, *, resume: bool, quiet: bool
+    images: BagImages,
+    num_classes: int,
+    config: SelectConfig,
+    out: Path,
+    *,
+    resume: bool,
+    quiet: bool,
+    frozen: FrozenSource | None = None,
 ) -> Learned:
     """Train on the bags of `images`, restarting from another seed while the bags stay at chance.
 
     Args:
         num_classes: Classes of the store, also those without a bag.
+        frozen: Features to train on in place of the photographs.
     Raises: UserError as `stages.training.train`.
     """
     length = resolve_length(config.train, len(images))
     present = len(np.unique(images.class_index))
     attempt, resume = _attempt(out, config.seed, resume)
+    look = None if frozen is None else frozen.look
     while True:
         seed = seed_of_attempt(config.seed, attempt)
-        model, backbone = _build(num_classes, config, seed, out, resume)
+        if frozen is None:
+            model, backbone = _build(num_classes, config, seed, out, resume)
+        else:
+            torch.manual_seed(seed)
+            model, backbone = frozen.build(num_classes), frozen.backbone
         left = config.guard.max_restarts - attempt
         sign = learning_sign(model, present, config.guard.factor)
         guard = SeedGuard(config.guard, sign, judged_at(config.guard.after, length.max_iterations), left)
@@ -71,7 +85,7 @@ def learn(
             result = train(
                 model=model,
                 loss_fn=StepLosses(config),
-                batch_at=TrainBatches(images, config.image, length.batch_size, seed, own_share()),
+                batch_at=TrainBatches(images, config.image, length.batch_size, seed, own_share(), look),
                 config=length,
                 out=out,
                 seed=seed,

@@ -83,19 +83,21 @@ class MilHead(nn.Module):
 
 
 class Selector(nn.Module):
-    """Backbone, RoI head, PSM and PRM; settings from `config`, C foreground classes."""
+    """Backbone, RoI head, PSM and PRM; settings from `config`, C foreground classes.
 
-    def __init__(self, backbone: ResNetFpn, num_classes: int, config: SelectConfig) -> None:
+    Args:
+        backbone: Gives a pyramid, or, with a `roi_head` of its own, features of another kind.
+    """
+
+    views = RoiFeatures
+
+    def __init__(
+        self, backbone: nn.Module, num_classes: int, config: SelectConfig, roi_head: nn.Module | None = None
+    ) -> None:
         super().__init__()
         self.config = config
         self.backbone = backbone
-        self.roi_head = RoiHead(
-            backbone.out_channels,
-            config.head.channels,
-            roi_size=config.head.roi_size,
-            sampling_ratio=config.head.sampling_ratio,
-            canonical_size=config.head.canonical_size,
-        )
+        self.roi_head = roi_head or _pyramid_head(backbone, config)
         self.psm = MilHead(config.head.channels, num_classes + 1)
         self.prm = MilHead(config.head.channels, num_classes, config.prm.prior) if config.prm.enabled else None
         self.completeness = nn.Linear(config.head.channels, 1) if config.completeness.enabled else None
@@ -109,7 +111,7 @@ class Selector(nn.Module):
         Args:
             mirror: Average the scores with those of the mirrored images.
         """
-        features = RoiFeatures(self.backbone, self.roi_head, batch.images, mirror=mirror)
+        features = self.views(self.backbone, self.roi_head, batch.images, mirror=mirror)
         bags = features.of_bags(batch.boxes, batch.image_index, batch.filled)  # views of (N, M, channels)
         s_dis = self._guidance(batch)
         factors = [joint_factor(s_dis, self._complete(bag, batch.valid)) for bag in bags]
@@ -150,12 +152,19 @@ class Selector(nn.Module):
             refined = self._mine(_take(boxes, best_mask(own, valid)), batch.boxes, own[:, :masks], batch.valid)
         negatives = mined.new_zeros(0, prm.cls.out_features)
         if self.training and self.config.negatives.enabled:
-            sampled, image_index, keep = propose_negatives(batch, boxes, valid, selected_box, self.config.negatives)
-            # The one place where the host waits for values: features of what was dropped would cost more.
-            sampled, image_index = sampled[keep], image_index[keep]
-            negatives = prm.cls(features.of_boxes(sampled, image_index)[0]).float()
+            embedding, image_index = self._negatives(features, batch, boxes, valid, selected_box)
+            negatives = prm.cls(embedding).float()
             self._compare(batch, own.detach().sum(dim=1), negatives.detach().sigmoid(), image_index)
         return PrmOutput(scores, valid, own, refined.box, refined.rule, negatives)
+
+    def _negatives(
+        self, features: RoiFeatures, batch: SelectBatch, boxes: Tensor, valid: Tensor, selected_box: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Embeddings (R, channels) of negatives, and their images (R,)."""
+        sampled, image_index, keep = propose_negatives(batch, boxes, valid, selected_box, self.config.negatives)
+        # The one place where the host waits for values: features of what was dropped would cost more.
+        sampled, image_index = sampled[keep], image_index[keep]
+        return features.of_boxes(sampled, image_index)[0], image_index
 
     def _complete(self, embedding: Tensor, valid: Tensor) -> Tensor | None:
         """S_com of bags (N, M, channels), or None where it is switched off."""
@@ -202,6 +211,19 @@ class Selector(nn.Module):
         scaled = scaled_boxes(mined, distance[:, 0], inside[:, 0], size)
         valid = torch.cat([batch.valid, batch.valid.new_ones(len(mined), NUM_SCALED)], dim=1)
         return torch.cat([batch.boxes, scaled], dim=1), valid
+
+
+def _pyramid_head(backbone: nn.Module, config: SelectConfig) -> RoiHead:
+    if not isinstance(backbone, ResNetFpn):
+        raise TypeError("features that are no pyramid need a head of their own")
+    head = config.head
+    return RoiHead(
+        backbone.out_channels,
+        head.channels,
+        roi_size=head.roi_size,
+        sampling_ratio=head.sampling_ratio,
+        canonical_size=head.canonical_size,
+    )
 
 
 def _take(boxes: Tensor, index: Tensor) -> Tensor:

@@ -3,9 +3,7 @@
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
-
-from stages.select.roi_head import RoiHead
+from torch import Tensor, nn
 
 
 class RoiFeatures:
@@ -19,7 +17,7 @@ class RoiFeatures:
     def __init__(
         self,
         backbone: Callable[[Tensor], dict[str, Tensor]],
-        head: RoiHead,
+        head: nn.Module,
         images: Tensor,
         *,
         mirror: bool,

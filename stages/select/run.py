@@ -20,8 +20,9 @@ from data.explanations import ExplanationWriter, open_explanations
 from stages.metric_log import MetricLog, metrics_size
 from stages.processes import is_first
 from stages.select.bag_images import BagImages, group_images, require_images
-from stages.select.config import TRAINED_METHODS, SelectConfig, for_method
+from stages.select.config import TRAINED_METHODS, SelectConfig, for_frozen, for_method
 from stages.select.export import export_labels
+from stages.select.frozen.source import FrozenSource, open_source
 from stages.select.learn import Learned, cannot_learn, learn
 from stages.select.quality import baselines, compare_choices, mask_overlaps, oracle_choice
 from stages.select.rules import as_selection, select_by_rule
@@ -92,13 +93,13 @@ def run(
     Raises: UserError for images or shards that cannot be read, or settings that cannot work.
     """
     began = time.perf_counter()
-    config = for_method(config)
+    config = for_frozen(for_method(config))
     table = store.read_table()
     if not len(table):
         raise UserError(store.folder, "points", 0, "a store without a bag", "Make bags for at least one point")
     images = group_images(table, store.categories, images_dir, store.folder)
     overlap = None if truth is None else mask_overlaps(store, table, truth)
-    job = _Job(images, len(store.categories), config, out, explain, resume, quiet or not is_first())
+    job = _Job(store, images, len(store.categories), config, out, explain, resume, quiet or not is_first())
     made = job.select(overlap)
     quality, labels = None, 0
     if is_first():
@@ -138,6 +139,7 @@ class _Made:
 class _Job:
     """One choice for all points, by the configured method."""
 
+    store: BagStore
     images: BagImages
     num_classes: int
     config: SelectConfig
@@ -152,13 +154,14 @@ class _Job:
         if method == "oracle" and overlap is None:
             mend = "Give the true masks with --truth, or choose another method"
             raise UserError("settings", "method", "oracle", "which needs the truth", mend)
-        learned, reason = self._learn() if method in TRAINED_METHODS else (None, None)
+        frozen = self._frozen() if method in TRAINED_METHODS else None
+        learned, reason = self._learn(frozen) if method in TRAINED_METHODS else (None, None)
         with ExitStack() as stack:
             writer = None
             if self.explain and is_first():
                 writer = stack.enter_context(open_explanations(self.out / EXPLANATIONS))
             if learned is not None and reason is None:
-                return _Made(self._run(learned, writer), method, learned)
+                return _Made(self._run(learned, writer, frozen), method, learned)
             source = method if reason is None else FALLBACK
             if source == "oracle" and overlap is not None:
                 selection = as_selection(table, oracle_choice(table, overlap))
@@ -168,19 +171,33 @@ class _Job:
                 explain_rule(writer, self.images, selection)
             return _Made(selection, source, learned, reason)
 
-    def _run(self, learned: Learned, writer: ExplanationWriter | None) -> Selection:
-        config, quiet = self.config, self.quiet
-        return select_all(learned.model, self.images, config, quiet=quiet, explain=self.explain, writer=writer)
+    def _run(self, learned: Learned, writer: ExplanationWriter | None, frozen: FrozenSource | None) -> Selection:
+        return select_all(
+            learned.model,
+            self.images,
+            self.config,
+            quiet=self.quiet,
+            explain=self.explain,
+            writer=writer,
+            look=None if frozen is None else frozen.look,
+        )
 
-    def _learn(self) -> tuple[Learned | None, str | None]:
+    def _frozen(self) -> FrozenSource | None:
+        """Features in place of the photographs, if these are asked for."""
+        if not self.config.frozen.enabled:
+            require_images(self.images)
+            return None
+        return open_source(self.store, self.images, self.config, self.out, quiet=self.quiet)
+
+    def _learn(self, frozen: FrozenSource | None) -> tuple[Learned | None, str | None]:
         """A trained selector, and why it is of no use where there was nothing to learn or nothing was learnt."""
-        require_images(self.images)
         if not self.quiet:
             tqdm.write(lr_line(self.config.train), file=sys.stderr)
         reason = cannot_learn(self.images, self.config)
         if reason is not None:
             return None, reason
-        learned = learn(self.images, self.num_classes, self.config, self.out, resume=self.resume, quiet=self.quiet)
+        config, out, resume = self.config, self.out, self.resume
+        learned = learn(self.images, self.num_classes, config, out, resume=resume, quiet=self.quiet, frozen=frozen)
         return learned, learned.verdict if learned.at_chance and self.config.guard.fallback else None
 
 

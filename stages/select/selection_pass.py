@@ -14,7 +14,7 @@ from stages.devices import pick_device
 from stages.loader import load_in_order
 from stages.processes import gathered, own_share
 from stages.select.bag_images import BagImages, padded_index
-from stages.select.batches import TestBatches
+from stages.select.batches import Look, TestBatches
 from stages.select.config import SelectConfig
 from stages.select.mask_scores import MaskScores, explained, mask_scores
 from stages.select.model import Selector
@@ -32,14 +32,16 @@ def select_all(
     quiet: bool,
     explain: bool = False,
     writer: ExplanationWriter | None = None,
+    look: Look | None = None,
 ) -> Selection:
     """Run the trained selector over all points at test resolution; crowded images are not thinned.
 
     Args:
         explain: Whether the reasons are asked for. writer: Where they go, batch by batch; the first process has it.
+        look: What the model sees in place of the photographs.
     Returns: the whole selection; in every process but the first an empty one.
     """
-    batches = TestBatches(images, config.image, config.test.batch_size)
+    batches = TestBatches(images, config.image, config.test.batch_size, look)
     result = empty_selection(len(images.table))
     bar = tqdm(total=len(batches), desc="select", unit="batch", disable=quiet, dynamic_ncols=True)
     with torch.inference_mode(), bar:

@@ -1,0 +1,37 @@
+"""What decides a result, as twelve hex digits: results of one key are the same, whatever variant they were made for."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from data.files import sha256_file
+
+_ELSEWHERE = {"weights": "", "cache": ""}
+
+
+def select_key(config: BaseModel, inputs: Mapping[str, str]) -> str:
+    """Key of a selector: modules that its method has not count for nothing, and features by what made them."""
+    from stages.checkpoint import checkpoint_path
+    from stages.select.config import SelectConfig, for_method
+
+    settings = for_method(SelectConfig.model_validate(config))
+    frozen = settings.frozen
+    if not frozen.enabled:
+        return key_of(settings, inputs, without={"frozen"})
+    backbone = {"backbone": sha256_file(checkpoint_path(Path(frozen.weights)))} if frozen.weights else {}
+    moved = settings.model_copy(update={"frozen": frozen.model_copy(update=_ELSEWHERE)})
+    return key_of(moved, {**inputs, **backbone})
+
+
+def key_of(config: BaseModel, inputs: Mapping[str, str], *, without: set[str] | None = None) -> str:
+    """Key of settings (but for ``device`` and `without`), the inputs' fingerprints and this program's version."""
+    values = {
+        "settings": config.model_dump(mode="json", exclude={"device"} | (without or set())),
+        "inputs": dict(inputs),
+        "version": metadata.version("sapnet-pipe"),
+    }
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]

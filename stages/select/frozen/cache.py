@@ -1,0 +1,150 @@
+"""Maps of features of every image, computed once and memory-mapped: a folder per store, image size and backbone."""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from data.errors import UserError
+from data.files import disk_errors, read_json, write_json
+from stages.backbone import STRIDES, ResNetFpn
+from stages.devices import limit_threads, pick_device
+from stages.image_batch import View
+from stages.loader import load_in_order
+from stages.select.bag_images import BagImages
+from stages.select.batches import TestBatches
+from stages.select.config import SelectConfig
+from stages.select.frozen.grid import summed_area
+from stages.select.roi_head import ROI_LEVELS
+
+_MAPS, _ABOUT = "maps.npy", "about.json"
+
+
+class FeatureMaps:
+    """Summed-area tables of all images' maps, read from disk as they are needed; ``look`` of the batches.
+
+    Args:
+        maps: (I, G, G, C) float16, memory-mapped. mean, std: (C,) float32, over all cells inside the photographs.
+        megabytes: Memory for tables that are kept.
+    """
+
+    def __init__(
+        self, maps: NDArray[np.float16], mean: NDArray[np.float32], std: NDArray[np.float32], megabytes: int
+    ) -> None:
+        self.maps, self._mean, self._std, self._left = maps, mean, std, megabytes * 2**20
+        self._kept: dict[int, NDArray[np.float32]] = {}
+
+    def __call__(
+        self, chosen: Sequence[int], views: Sequence[View], every: Sequence[View], rows: Sequence[NDArray[np.int64]]
+    ) -> Tensor:
+        """Tables (len(chosen), G + 1, G + 1, C) of some images, none of which is mirrored."""
+        return torch.from_numpy(np.stack([self._table(image) for image in chosen]))
+
+    def _table(self, image: int) -> NDArray[np.float32]:
+        if image in self._kept:
+            return self._kept[image]
+        table = summed_area(self.maps[image], self._mean, self._std)
+        if table.nbytes <= self._left:
+            self._left -= table.nbytes
+            self._kept[image] = table
+        return table
+
+
+def feature_maps(
+    backbone: ResNetFpn, images: BagImages, config: SelectConfig, folder: Path, store: str, *, quiet: bool
+) -> FeatureMaps:
+    """The maps of a store, computed if they are not in `folder` yet.
+
+    Args:
+        store: Fingerprint of the bags.
+    Raises: UserError for photographs that cannot be read, or a folder that cannot be written.
+    """
+    known = folder / _key(backbone, config, store)
+    if not (known / _ABOUT).is_file():
+        _compute(backbone, images, config, known, quiet=quiet)
+    about = read_json(known / _ABOUT)
+    with disk_errors(known):
+        maps = np.load(known / _MAPS, mmap_mode="r")
+    if len(maps) != len(images):
+        mend = "Delete that folder, which is made anew"
+        raise UserError(known, "images", len(maps), f"but the store has {len(images)}", mend)
+    mean, std = (np.array(about[name], np.float32) for name in ("mean", "std"))
+    return FeatureMaps(maps, mean, std, config.image.cache_mb)
+
+
+def level_mean(pyramid: dict[str, Tensor], image: int, height: int, width: int, side: int, grid: int) -> Tensor:
+    """One image's map (G, G, C): the mean of its levels, a cell being side / G pixels; zeros outside the photograph.
+
+    Args:
+        height, width: Of the image in the network's input. side: The long side of all images.
+    """
+    rows, columns = max(1, round(height * grid / side)), max(1, round(width * grid / side))
+    total = torch.zeros(())
+    for name in ROI_LEVELS:
+        inner = pyramid[name][image : image + 1, :, : -(-height // STRIDES[name]), : -(-width // STRIDES[name])]
+        finer = inner.shape[-2] >= rows and inner.shape[-1] >= columns
+        if finer:
+            total = total + F.adaptive_avg_pool2d(inner, (rows, columns))
+        else:
+            total = total + F.interpolate(inner, (rows, columns), mode="bilinear", align_corners=False)
+    return F.pad(total[0] / len(ROI_LEVELS), (0, grid - columns, 0, grid - rows)).permute(1, 2, 0)
+
+
+def _compute(backbone: ResNetFpn, images: BagImages, config: SelectConfig, known: Path, *, quiet: bool) -> None:
+    limit_threads()
+    device, grid = pick_device(config.device), config.frozen.grid
+    batches = TestBatches(images, config.image, config.test.batch_size)
+    with disk_errors(known):
+        known.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{known.name}.", suffix=".tmp", dir=known.parent))
+    try:
+        shape = (len(images), grid, grid, backbone.out_channels)
+        maps = np.lib.format.open_memmap(temporary / _MAPS, "w+", np.float16, shape)
+        sums = np.zeros((3, backbone.out_channels))  # count, sum, sum of squares
+        backbone.to(device).eval()
+        bar = tqdm(total=len(images), desc="features", unit="image", disable=quiet, dynamic_ncols=True)
+        with torch.inference_mode(), bar:
+            for place, batch in enumerate(load_in_order(batches, range(len(batches)), config.test.workers)):
+                pyramid = backbone(batch.images.to(device))
+                for index, (height, width) in enumerate(batch.image_size.int().tolist()):
+                    cells = level_mean(pyramid, index, height, width, config.image.long_side, grid).cpu()
+                    maps[place * config.test.batch_size + index] = cells.numpy()
+                    inside = cells[cells.abs().sum(-1) > 0].double()
+                    sums += np.stack([np.full(len(sums[0]), len(inside)), inside.sum(0), inside.square().sum(0)])
+                    bar.update()
+        maps.flush()
+        mean = sums[1] / sums[0]
+        std = np.sqrt(np.maximum(sums[2] / sums[0] - mean**2, 1e-8))
+        write_json(temporary / _ABOUT, {"mean": mean.tolist(), "std": std.tolist(), "images": len(images)})
+        with disk_errors(known):
+            if known.exists():
+                shutil.rmtree(known)
+            temporary.replace(known)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _key(backbone: ResNetFpn, config: SelectConfig, store: str) -> str:
+    """Sixteen hex digits of all that decides the maps."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(backbone.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    sizes: dict[str, Any] = {
+        "store": store,
+        "short_side": config.image.short_side,
+        "long_side": config.image.long_side,
+        "grid": config.frozen.grid,
+    }
+    digest.update(json.dumps(sizes, sort_keys=True).encode())
+    return digest.hexdigest()[:16]

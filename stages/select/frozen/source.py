@@ -1,0 +1,102 @@
+"""Which frozen features a run trains on, and the selector that fits them."""
+
+import logging
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from data.bag_schema import FEATURE_COLUMN
+from data.bag_store import BagStore
+from data.errors import UserError
+from data.files import disk_errors, read_json
+from stages.backbone import ResNetFpn
+from stages.backbone_config import BackboneConfig, build_backbone
+from stages.checkpoint import checkpoint_path, load_checkpoint, load_weights
+from stages.processes import own_share
+from stages.select.bag_images import BagImages, require_images
+from stages.select.batches import Look
+from stages.select.config import SelectConfig
+from stages.select.frozen.cache import feature_maps
+from stages.select.frozen.grid import Tables
+from stages.select.frozen.mask_features import MaskFeatures, MaskSelector, Standardised
+from stages.select.frozen.selector import MapSelector
+from stages.select.model import Selector
+
+_LOG = logging.getLogger(__name__)
+_PREFIX = "backbone."
+
+
+@dataclass(frozen=True)
+class FrozenSource:
+    """Features in place of photographs.
+
+    Attributes:
+        look: Gives a batch its features. build: A new selector on them, C classes. backbone: What made them.
+    """
+
+    look: Look
+    build: Callable[[int], Selector]
+    backbone: BackboneConfig
+
+
+def open_source(store: BagStore, images: BagImages, config: SelectConfig, out: Path, *, quiet: bool) -> FrozenSource:
+    """Find the features that the settings ask for, or compute them.
+
+    Raises: UserError if the store has none of SAM's though they are asked for, if a photograph or the backbone cannot
+        be read, or in one of several processes.
+    """
+    if own_share().count > 1:
+        mend = "Start it once: it takes seconds"
+        raise UserError("settings", "frozen.enabled", "true", f"in {own_share().count} processes", mend)
+    wanted = config.frozen.features
+    masks = MaskFeatures.read(store) if wanted != "backbone" else None
+    if masks is not None:
+        mean, std = masks.statistics()
+        return FrozenSource(
+            masks, lambda classes: MaskSelector(Standardised(mean, std), classes, config), config.backbone
+        )
+    if wanted == "sam":
+        mend = "Make the bags with --features, or set frozen.features to backbone"
+        raise UserError(store.folder, FEATURE_COLUMN, "missing", "so there are no features of SAM", mend)
+    require_images(images)
+    backbone, settled = _backbone(config)
+    maps = feature_maps(backbone, images, config, _folder(store, config, out), store.fingerprint, quiet=quiet)
+    return FrozenSource(maps, lambda classes: MapSelector(Tables(maps.maps.shape[-1]), classes, config), settled)
+
+
+def _backbone(config: SelectConfig) -> tuple[ResNetFpn, BackboneConfig]:
+    """The backbone of the settings, or that of a finished run."""
+    if not config.frozen.weights:
+        torch.manual_seed(config.seed)
+        backbone, settled = build_backbone(config.backbone, warn=_LOG.warning)
+        if settled.weights == "none":
+            _LOG.warning("the frozen backbone has random weights, so its features tell little: set frozen.weights")
+        return backbone, settled
+    run = Path(config.frozen.weights)
+    path = checkpoint_path(run)
+    settled = BackboneConfig.model_validate(read_json(run / "backbone.json"))
+    state = {
+        name.removeprefix(_PREFIX): value for name, value in load_checkpoint(path).model.items() if _PREFIX in name
+    }
+    backbone, _ = build_backbone(settled, warn=_LOG.warning, load=False)
+    load_weights(backbone, state, path)
+    return backbone, settled
+
+
+def _folder(store: BagStore, config: SelectConfig, out: Path) -> Path:
+    """Where the features are kept: as set, else beside the store if that can be written, else in the run folder."""
+    if config.frozen.cache:
+        return Path(config.frozen.cache)
+    if isinstance(store.folder, Path):
+        beside = store.folder.parent / f"{store.folder.name}.features"
+        try:
+            with disk_errors(beside):
+                beside.mkdir(exist_ok=True)
+                tempfile.TemporaryFile(dir=beside).close()
+        except UserError:
+            return out / "features"
+        return beside
+    return out / "features"
