@@ -82,10 +82,15 @@ def _attention(attention: Any, tables: tuple[Tensor, Tensor] | None, tokens: Ten
         by_row = torch.einsum("bnhwd,hkd->bnhwk", grid, tables[0])  # (B, heads, h, w, h)
         by_column = torch.einsum("bnhwd,wkd->bnhwk", grid, tables[1])  # (B, heads, h, w, w)
         mixed = torch.empty_like(query.transpose(1, 2), memory_format=torch.contiguous_format)
+        attend, bias = _attend_fused, query.new_empty(0)
+        if tokens.device.type == "cpu" and tokens.dtype != torch.float32:
+            attend, key = _attend, key.mT.contiguous().mT  # as its products read it
         for head, row in _pieces(tokens.device.type, by_row.shape, width):
-            bias = by_row[:, head, row, :, :, None] + by_column[:, head, row, :, None, :]
+            terms = by_row[:, head, row, :, :, None], by_column[:, head, row, :, None, :]
+            shape = torch.broadcast_shapes(*(term.shape for term in terms))
+            bias = bias if bias.shape == shape else query.new_empty(shape)
+            torch.add(*terms, out=bias)
             place = slice(row.start * width, row.stop * width)
-            attend = _attend if tokens.device.type == "cpu" and tokens.dtype != torch.float32 else _attend_fused
             piece = attend(query[:, head, place], key[:, head], value[:, head], bias.flatten(4).flatten(2, 3))
             mixed[:, place, head] = piece.transpose(1, 2)
     result: Tensor = attention.proj(mixed.reshape(batch, height, width, -1))
