@@ -86,7 +86,7 @@ def generate_bags(
     sam: Annotated[str | None, typer.Option(help="tiny, vit_b, vit_l or vit_h.", show_default="vit_h")] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="SAM weights; else downloaded once.")] = None,
     recipe: Annotated[
-        str | None, typer.Option(help="multimask (3) or refined (up to 6).", show_default="refined")
+        str | None, typer.Option(help="multimask (3), refined or centred (up to 6).", show_default="refined")
     ] = None,
     fast: Annotated[
         bool | None, typer.Option("--fast/--exact", help="Several times faster, equal but for rounding.")
@@ -137,6 +137,9 @@ def select(
     preset: Annotated[str, typer.Option(help="Named settings, e.g. coco-1x or demo.")] = "coco-1x",
     truth: options.Truth = None,
     frozen: options.Frozen = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Write explain.parquet: every mask's scores at every step.")
+    ] = False,
     config: options.Config = None,
     assign: options.Assign = None,
     device: options.Device = None,
@@ -144,9 +147,6 @@ def select(
     resume: options.Resume = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
-    explain: Annotated[
-        bool, typer.Option("--explain", help="Write explain.parquet: every mask's scores at every step.")
-    ] = False,
 ) -> None:
     """Stage two: learn from the categories which mask of each bag is the object, and write pseudo labels."""
     flags = {"method": method, "device": device, "seed": seed, "frozen": {"enabled": True} if frozen else None}
@@ -164,6 +164,9 @@ def train_seg(
     out: options.Out,
     val_labels: Annotated[Path | None, typer.Option(help="COCO instances to evaluate on.")] = None,
     val_images: Annotated[Path | None, typer.Option(help="Folder of their images.")] = None,
+    min_score: Annotated[
+        float | None, typer.Option(help="Leave out labels of less confidence.", show_default="0")
+    ] = None,
     engine: Annotated[str | None, typer.Option(help="auto, builtin or detectron2.", show_default="auto")] = None,
     preset: Annotated[str, typer.Option(help="Named settings.")] = "solov2-r50-1x",
     config: options.Config = None,
@@ -171,9 +174,6 @@ def train_seg(
     device: options.Device = None,
     seed: options.Seed = None,
     resume: options.Resume = False,
-    min_score: Annotated[
-        float | None, typer.Option(help="Leave out labels of less confidence.", show_default="0")
-    ] = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
