@@ -14,9 +14,7 @@ Device = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, c
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of all random draws.", show_default="0")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON line at the end.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars and no summary.")]
-Frozen = Annotated[
-    bool, typer.Option("--frozen", help="Screening: features once, then the heads alone, in seconds.")
-]
+Frozen = Annotated[bool, typer.Option("--frozen", help="Screening: features once, then the heads alone, in seconds.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run in the same folder.")]
 Images = Annotated[Path, typer.Option("--images", help="Folder of the photographs.", show_default=False)]
 Truth = Annotated[
