@@ -219,3 +219,22 @@ def test_mistakes_are_told_in_one_line_and_nothing_is_trained(
     assert run(shlex.split(command)) == 2
     check_message(capfd.readouterr().err, pattern)
     assert not trained
+
+
+@pytest.mark.slow
+def test_the_demo_makes_its_own_scenes_and_bags_and_goes_on_with_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    small = "--set train_scenes=4 --set test_scenes=2 --set select.train.max_iterations=2 --quiet"
+    line = f"ablate --preset chain --demo --seeds 1 --out abl {small} --json"
+    assert run(shlex.split(line)) == 0
+    result = json.loads(capfd.readouterr().out)
+    assert list(result["variants"]) == ["single MIL", "+ PDG", "+ PNPG/PRM", "+ BMS", "+ MPS"]
+    assert len(list((tmp_path / "abl/runs").iterdir())) == 4
+    more = line.replace("--preset chain", "--preset recipe --segment-preset demo --set segment.train.max_iterations=2")
+    assert run(shlex.split(more)) == 0
+    result = json.loads(capfd.readouterr().out)
+    assert {"ap_mean", "box_ap_mean", "miou_mean"} <= result["variants"]["multimask"].keys()
+    assert run(shlex.split(line.replace("train_scenes=4", "train_scenes=5"))) == 2
+    check_message(capfd.readouterr().err, "abl/demo/scenes.json: train_scenes = 4 * 5 * new --out")

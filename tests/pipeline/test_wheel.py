@@ -63,7 +63,7 @@ def strangers(tmp_path: Path) -> Path:
 def test_the_wheel_has_the_weights_and_the_licence_and_no_tests(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
-    assert "stages/bags/weights/tiny_sam.pt" in names
+    assert {"stages/bags/weights/tiny_sam.pt", "pipeline/ablate/presets/chain.toml"} <= set(names)
     assert any(name.endswith("LICENSE") for name in names)
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"data", "pipeline", "stages"}
     sources = {
