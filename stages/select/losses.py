@@ -19,7 +19,9 @@ def psm_loss(
     with torch.autocast(scores.device.type, enabled=False):  # which refuses this cross-entropy on CUDA
         bag = scores.float().sum(dim=1).clamp(0, 1)
         target = _one_hot(class_index, bag)
-        per_bag = F.binary_cross_entropy(bag, target, reduction="none").sum(dim=1)
+        # The cross-entropy raises an error of its own for NaN; it must reach the loss, where training looks for it.
+        entropy = F.binary_cross_entropy(bag.nan_to_num(), target, reduction="none") + 0 * bag
+        per_bag = entropy.sum(dim=1)
         return _weighted(per_bag, weights).sum() / _bags(valid, num_bags)
 
 

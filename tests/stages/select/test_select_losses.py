@@ -59,3 +59,10 @@ def test_no_bags_and_no_negatives_cost_nothing() -> None:
     assert psm_loss(scores, labels, valid) == 0
     assert prm_loss(scores, labels, valid) == 0
     assert negative_loss(torch.zeros(0, 3), torch.zeros(0, dtype=torch.bool), 0) == 0
+
+
+def test_a_score_that_is_not_a_number_gives_a_loss_that_is_none() -> None:
+    scores = torch.full((2, 3, 4), 0.1)
+    scores[1, 0, 2] = torch.nan
+    loss = psm_loss(scores, torch.tensor([0, 2]), torch.ones(2, 3, dtype=torch.bool))
+    assert loss.isnan()
