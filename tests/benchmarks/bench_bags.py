@@ -48,6 +48,7 @@ from stages.bags.worker import BagJob, BagWorker, points_of  # noqa: E402
 from stages.devices import limit_threads  # noqa: E402
 
 ROUNDS, MANY, USUAL = 5, 20, 7  # USUAL: points of an image of COCO
+STORED_POINTS, SCENES, ENLARGED = 100_000, 40, 2
 PHOTOGRAPHS = Path(os.environ.get("SAPNET_SHARED", ROOT.parent / "shared")) / "data/tiny-coco/images/val2017"
 
 
@@ -96,8 +97,8 @@ def main() -> None:
             "stage_vs_model_tiny": tiny_stage_vs_model(files, clock, given.rounds, given.device),
         }
         say(table(clock))
-        bags = tiny_bags(files, given.device)
-    figures = store_figures(bags=bags)
+        bags = tiny_bags(Path(folder), given.device)
+    figures = store_figures(STORED_POINTS, bags=bags)
     say(", ".join(f"{name} {value}" for name, value in figures.items()))
     result |= {name: figures[name] for name in ("store_size_vs_json", "store_boxes_vs_json")}
     say(json.dumps({name: round(value, 3) for name, value in result.items()}))
@@ -214,10 +215,21 @@ def tiny_stage_vs_model(files: Sequence[Path], clock: Clock, rounds: int, device
     return clock.ratio("tiny model alone", "tiny stage")
 
 
-def tiny_bags(files: Sequence[Path], device: str) -> list[Any]:
-    """Real bags for the figures of the store: the tiny SAM's on every photograph."""
-    job = job_of(files, MANY, BagsConfig(sam="tiny", device=device))
-    return BagWorker(job, quiet=True).make_shard(sorted(job.files)).bags
+def tiny_bags(folder: Path, device: str) -> list[Any]:
+    """Real bags for the figures of the store: the tiny SAM's for a click on every object of scenes of COCO's size."""
+    images, files, rows = {}, {}, []
+    for image_id, seed in enumerate(DEMO_TRAIN[:SCENES], start=1):
+        scene, rng = render_scene(seed), np.random.default_rng(seed)
+        files[image_id] = folder / f"scene-{seed}.png"
+        enlarged = cv2.resize(scene.image, None, fx=ENLARGED, fy=ENLARGED, interpolation=cv2.INTER_CUBIC)
+        Image.fromarray(enlarged).save(files[image_id])
+        images[image_id] = ImageRecord(image_id, files[image_id].name, *enlarged.shape[:2])
+        for label in range(1, len(scene.class_index) + 1):
+            y, x = ENLARGED * (rng.choice(np.argwhere(scene.instance_map == label)) + 0.5)
+            rows.append((image_id, len(rows) + 1, 1, float(x), float(y)))
+    points = build_point_set(Path("points.json"), images, (Category(1, "thing"),), rows, {})
+    job = BagJob(points, files, BagsConfig(sam="tiny", device=device))
+    return BagWorker(job, quiet=True).make_shard(sorted(files)).bags
 
 
 def job_of(files: Sequence[Path], points: int, config: BagsConfig) -> BagJob:
