@@ -5,6 +5,16 @@ from typing import Annotated
 
 import typer
 
+from data.errors import UserError
+
+
+def _on_this_machine(text: str) -> Path:
+    """The path of a result; a bag store alone may lie behind a URL, of which a path would make a folder here."""
+    if "://" in text:
+        raise UserError("--out", "path", text, "a URL, where only bag stores can lie", "Name a path on this machine")
+    return Path(text)
+
+
 Config = Annotated[Path | None, typer.Option("--config", help="TOML file of settings.", show_default=False)]
 Assign = Annotated[
     list[str] | None,
@@ -21,7 +31,16 @@ Truth = Annotated[
     Path | None,
     typer.Option("--truth", help="COCO instances with true masks, for measuring only.", show_default=False),
 ]
-Out = Annotated[Path, typer.Option("--out", help="Folder of the result; must be new.", show_default=False)]
+Out = Annotated[
+    Path,
+    typer.Option(
+        "--out",
+        help="Folder of the result; must be new.",
+        show_default=False,
+        parser=_on_this_machine,
+        metavar="PATH",
+    ),
+]
 # A store may lie where only a URL leads, and a URL is no path.
 Store = Annotated[
     str, typer.Option("--out", help="Folder or URL (s3://...) of the bag store; must be new.", show_default=False)
@@ -29,4 +48,13 @@ Store = Annotated[
 Bags = Annotated[
     str, typer.Option("--bags", help="Bag store of stage one: a folder or URL (s3://...).", show_default=False)
 ]
-OutFile = Annotated[Path, typer.Option("--out", help="File of the result; must not exist yet.", show_default=False)]
+OutFile = Annotated[
+    Path,
+    typer.Option(
+        "--out",
+        help="File of the result; must not exist yet.",
+        show_default=False,
+        parser=_on_this_machine,
+        metavar="PATH",
+    ),
+]
