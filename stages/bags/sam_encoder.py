@@ -4,8 +4,9 @@ Attention and MLP run in the chosen precision, while the sum that they add to (t
 arithmetic and the neck stay in float32. The relative-position bias is the sum of a term by the key's row and one by
 its column; it goes to `scaled_dot_product_attention` as a mask. On a CPU that mask, 800 MB for one global block of
 ViT-B, is made piece by piece, each small enough for the cache, and half precision does without the fused kernel:
-measured on two cores, a global block's attention takes 0.75 s of CPU that way and 1.2 s with it. Modules and weights
-are SAM's own.
+measured on two cores, a global block's attention takes 0.75 s of CPU that way and 1.2 s with it. Windows reach over the
+edge of the grid; what stands there is the same for every image, so it takes no part in the linear layers. Modules and
+weights are SAM's own.
 """
 
 import warnings
@@ -14,7 +15,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from segment_anything.modeling.image_encoder import get_rel_pos
+from segment_anything.modeling.image_encoder import get_rel_pos, window_partition, window_unpartition
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -26,9 +27,7 @@ def speed_up_encoder(encoder: Any, dtype: torch.dtype) -> None:
     for block in encoder.blocks:
         block.attn.to(dtype)
         block.mlp.to(dtype)
-        for norm in (block.norm1, block.norm2):
-            norm.forward = partial(_norm, norm, dtype)
-        block.attn.forward = partial(_attention, block.attn, _position_tables(block.attn))
+        block.forward = partial(_block, block, _position_tables(block.attn), dtype)
 
 
 def compiled(encoder: Any, batch: int) -> Callable[[Tensor], Tensor]:
@@ -57,6 +56,12 @@ def compiled(encoder: Any, batch: int) -> Callable[[Tensor], Tensor]:
     return encode
 
 
+def _block(block: Any, tables: tuple[Tensor, Tensor] | None, dtype: torch.dtype, tokens: Tensor) -> Tensor:
+    """What SAM's `Block.forward` computes; (B, h, w, C) float32 -> the same."""
+    tokens = tokens + _attention(block.attn, tables, block.window_size, _norm(block.norm1, dtype, tokens))
+    return tokens + block.mlp(_norm(block.norm2, dtype, tokens))
+
+
 def _norm(norm: nn.LayerNorm, dtype: torch.dtype, tokens: Tensor) -> Tensor:
     return F.layer_norm(tokens, norm.normalized_shape, norm.weight, norm.bias, norm.eps).to(dtype)
 
@@ -69,12 +74,29 @@ def _position_tables(attention: Any) -> tuple[Tensor, Tensor] | None:
     return get_rel_pos(height, height, attention.rel_pos_h), get_rel_pos(width, width, attention.rel_pos_w)
 
 
-def _attention(attention: Any, tables: tuple[Tensor, Tensor] | None, tokens: Tensor) -> Tensor:
-    """What SAM's `Attention.forward` computes; (B, h, w, C) -> (B, h, w, C)."""
-    batch, height, width, _ = tokens.shape
-    heads = attention.num_heads
-    qkv = attention.qkv(tokens).view(batch, height * width, 3, heads, -1)
-    query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # (B, heads, h*w, d)
+def _attention(attention: Any, tables: tuple[Tensor, Tensor] | None, window: int, tokens: Tensor) -> Tensor:
+    """Attention within windows of `window` tokens a side, or over all where that is 0; (B, h, w, C) -> the same."""
+    qkv, grid = attention.qkv(tokens), tokens.shape[1:3]
+    if not window:
+        result: Tensor = attention.proj(_mixed(qkv, attention.num_heads, tables))
+        return result
+    whole = tuple(-(-side // window) * window for side in grid)
+    # SAM fills up with zeros before it projects, which leaves the bias.
+    filling = qkv.new_zeros(1) if attention.qkv.bias is None else attention.qkv.bias
+    padded = filling.expand(len(qkv), *whole, qkv.shape[-1]).contiguous()
+    padded[:, : grid[0], : grid[1]] = qkv
+    windows, _ = window_partition(padded, window)
+    result = attention.proj(
+        window_unpartition(_mixed(windows, attention.num_heads, tables), window, whole, tuple(grid)),
+    )
+    return result
+
+
+def _mixed(qkv: Tensor, heads: int, tables: tuple[Tensor, Tensor] | None) -> Tensor:
+    """The values mixed by attention: (B, h, w, 3C) -> (B, h, w, C)."""
+    batch, height, width, _ = qkv.shape
+    tokens = qkv.view(batch, height * width, 3, heads, -1)
+    query, key, value = tokens.permute(2, 0, 3, 1, 4).unbind(0)  # (B, heads, h*w, d)
     if tables is None:
         mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2)
     else:
@@ -83,9 +105,9 @@ def _attention(attention: Any, tables: tuple[Tensor, Tensor] | None, tokens: Ten
         by_column = torch.einsum("bnhwd,wkd->bnhwk", grid, tables[1])  # (B, heads, h, w, w)
         mixed = torch.empty_like(query.transpose(1, 2), memory_format=torch.contiguous_format)
         attend, bias = _attend_fused, query.new_empty(0)
-        if tokens.device.type == "cpu" and tokens.dtype != torch.float32:
+        if qkv.device.type == "cpu" and qkv.dtype != torch.float32:
             attend, key = _attend, key.mT.contiguous().mT  # as its products read it
-        for head, row in _pieces(tokens.device.type, by_row.shape, width):
+        for head, row in _pieces(qkv.device.type, by_row.shape, width):
             terms = by_row[:, head, row, :, :, None], by_column[:, head, row, :, None, :]
             shape = torch.broadcast_shapes(*(term.shape for term in terms))
             bias = bias if bias.shape == shape else query.new_empty(shape)
@@ -93,8 +115,7 @@ def _attention(attention: Any, tables: tuple[Tensor, Tensor] | None, tokens: Ten
             place = slice(row.start * width, row.stop * width)
             piece = attend(query[:, head, place], key[:, head], value[:, head], bias.flatten(4).flatten(2, 3))
             mixed[:, place, head] = piece.transpose(1, 2)
-    result: Tensor = attention.proj(mixed.reshape(batch, height, width, -1))
-    return result
+    return mixed.reshape(batch, height, width, -1)
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
