@@ -26,7 +26,8 @@ Features = dict[int, NDArray[np.float16]]
 _MEND = "Delete that shard and run generate-bags again with the same settings, which makes only what is missing"
 
 
-_REQUESTS = 16  # shards of a remote store that are fetched at once
+# Shards that are read at once: from a disk pyarrow decodes them, of a URL most of the time goes by in waiting.
+_LOCAL_READERS, _REMOTE_READERS = 4, 16
 
 
 class BagStore:
@@ -40,6 +41,7 @@ class BagStore:
     def __init__(self, location: Location, manifest: BagManifest) -> None:
         self.folder, self.manifest = location, manifest
         self._files = store_folder(location)
+        self._fingerprint = manifest.fingerprint
         self._opened: tuple[str, pq.ParquetFile] | None = None
 
     @classmethod
@@ -77,7 +79,7 @@ class BagStore:
     @property
     def fingerprint(self) -> str:
         """Hash of all that decides the masks."""
-        return self.manifest.fingerprint
+        return self._fingerprint
 
     @property
     def has_features(self) -> bool:
@@ -166,20 +168,18 @@ class BagStore:
         return list(self._file(next(entry for entry in self.manifest.shards if entry.rows)).schema_arrow.names)
 
     def _tables(self, columns: Sequence[str] = TABLE_COLUMNS) -> Iterator[pa.Table]:
-        """Columns of every shard, in order; of a remote store some shards are fetched ahead."""
+        """Columns of every shard, in order; some shards are read ahead."""
 
         def table_of(entry: ShardEntry) -> pa.Table:
             return _read(open_shard(self._files, entry.file, self.fingerprint), self._files.at(entry.file), columns)
 
         filled = [entry for entry in self.manifest.shards if entry.rows]
-        if isinstance(self._files, LocalFolder):
-            yield from map(table_of, filled)
-            return
-        with ThreadPoolExecutor(_REQUESTS) as pool:
+        readers = _LOCAL_READERS if isinstance(self._files, LocalFolder) else _REMOTE_READERS
+        with ThreadPoolExecutor(readers) as pool:
             ahead: deque[Future[pa.Table]] = deque()
             for entry in filled:
                 ahead.append(pool.submit(table_of, entry))
-                if len(ahead) > _REQUESTS:
+                if len(ahead) > readers:
                     yield ahead.popleft().result()
             yield from (table.result() for table in ahead)
 
