@@ -8,7 +8,7 @@ import torch
 from segment_anything.modeling import ImageEncoderViT
 
 from data.errors import UserError
-from stages.bags import sam_encoder
+from stages.bags import sam_attention
 from stages.bags.checkpoints import TINY_WEIGHTS
 from stages.bags.config import BagsConfig
 from stages.bags.sam import SamOptions, load_sam
@@ -55,16 +55,42 @@ def test_the_exact_encoder_gives_sams_bits_image_after_image(encoder):
             assert torch.equal(exact(image), encoder(image))
 
 
-@pytest.mark.parametrize("values", [1 << 22, 2500, 1], ids=["in one", "in some", "row by row"])
+# Of a global block's mask, or a window's scores: all at once, some, a row or a head at a time.
+_PIECES = pytest.mark.parametrize("values", [1 << 22, 2500, 1], ids=["in one", "in some", "row by row"])
+
+
+@_PIECES
 def test_attention_in_pieces_is_that_of_sam_but_for_rounding(encoder, monkeypatch, values):
-    monkeypatch.setitem(sam_encoder._MASK_VALUES, "cpu", values)
+    monkeypatch.setattr(sam_attention, "_CPU_VALUES", values)
     assert _error(encoder, _fast(encoder, torch.float32)) < 1e-5
 
 
+@_PIECES
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.bfloat16, 0.02), (torch.float16, 0.003)])
-def test_lower_precision_rounds_and_no_more(encoder, dtype, bound):
+def test_lower_precision_rounds_and_no_more(encoder, monkeypatch, values, dtype, bound):
+    monkeypatch.setattr(sam_attention, "_CPU_VALUES", values)
     error = _error(encoder, _fast(encoder, dtype))
     assert 1e-5 < error < bound
+
+
+@pytest.mark.parametrize("bound", [0, 1 << 22], ids=["as a mask", "as channels"])
+def test_the_bias_is_that_of_sam_as_a_mask_and_as_channels(monkeypatch, bound):
+    monkeypatch.setattr(sam_attention, "_CPU_VALUES", bound)
+    seed = torch.Generator().manual_seed(3)
+    query, key, value = torch.randn(3, 2, 3, 20, 8, generator=seed, dtype=torch.float64)
+    tables = torch.randn(4, 4, 8, generator=seed).double(), torch.randn(5, 5, 8, generator=seed).double()
+    grid = query.unflatten(2, (4, 5))
+    bias = torch.einsum("bnhwd,hkd->bnhwk", grid, tables[0])[..., :, None]
+    bias = bias + torch.einsum("bnhwd,wkd->bnhwk", grid, tables[1])[..., None, :]
+    scores = query @ key.mT * 8**-0.5 + bias.flatten(4).flatten(2, 3)
+    mixed = sam_attention.attention(query, key, value, tables)
+    torch.testing.assert_close(mixed, scores.softmax(dim=-1) @ value)
+
+
+def test_attention_without_positions_has_no_bias():
+    query, key, value = torch.randn(3, 1, 2, 6, 4, generator=torch.Generator().manual_seed(4))
+    mixed = sam_attention.attention(query, key, value, None)
+    torch.testing.assert_close(mixed, (query @ key.mT / 2).softmax(dim=-1) @ value)
 
 
 def test_norms_and_what_is_added_up_stay_in_float32(encoder):
