@@ -36,16 +36,18 @@ def with_features(plan: Plan, inputs: Inputs, out: Path, train: Callable[[Task],
 
 
 def agreement(full: Mapping[str, Any], frozen: Mapping[str, Any], figure: str = "miou") -> dict[str, Any]:
-    """How far two tables put the variants in one order, over the variants of both.
+    """How far two tables put the variants in one order, over those of both whose selectors differ.
 
     Returns: ``variants``; ``spearman`` and ``kendall`` rank correlation of the means, None with less than two different
         ones; ``clear_pairs``, the pairs whose means differ by more than both standard errors together under full
         training, and ``clear_agreed``, those of them that the screening puts in the same order.
     """
-    rows = [
+    both = [
         (full["variants"][name], frozen["variants"][name]) for name in full["variants"] if name in frozen["variants"]
     ]
-    rows = [(a, b) for a, b in rows if f"{figure}_mean" in a and f"{figure}_mean" in b]
+    both = [(a, b) for a, b in both if f"{figure}_mean" in a and f"{figure}_mean" in b]
+    # A variant of stage three shares its selector's runs with another row, and would count twice.
+    rows = list({tuple(a.get("select_runs", (place,))): (a, b) for place, (a, b) in enumerate(both)}.values())
     means = [(a[f"{figure}_mean"], b[f"{figure}_mean"]) for a, b in rows]
     clear = agreed = 0
     for (a, x), (b, y) in combinations(rows, 2):

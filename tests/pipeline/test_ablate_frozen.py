@@ -50,7 +50,7 @@ def test_a_screening_after_full_training_takes_its_backbone_and_tells_how_far_th
     capfd.readouterr()
     assert run(shlex.split("report --run abl")) == 0
     said = capfd.readouterr().out
-    assert "Note: plan: 3 variants under --frozen and in full" in said
+    assert "Note: plan: 2 variants under --frozen and in full" in said
     assert {path.name for path in (work / "abl").glob("*.md")} == {"plan.md", "plan-frozen.md"}
 
 
@@ -97,6 +97,14 @@ def test_pairs_within_their_errors_are_not_clear() -> None:
         "plan: 3 variants under --frozen and in full: spearman +0.50, kendall +0.33; "
         "of 2 pairs that differ clearly 2 are in the same order."
     )
+
+
+def test_variants_of_one_selector_count_once() -> None:
+    full, frozen = rows(0.6, 0.7, 0.7), rows(0.2, 0.1, 0.1)
+    for name, folder in zip(full["variants"], ("a", "b", "b"), strict=True):
+        full["variants"][name]["select_runs"] = [folder]
+    found = agreement(full, frozen)
+    assert (found["variants"], found["clear_pairs"], found["clear_agreed"]) == (2, 1, 0)
 
 
 def test_equal_means_share_their_ranks_and_a_flat_table_has_no_order() -> None:
