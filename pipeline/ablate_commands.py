@@ -20,7 +20,7 @@ def ablate(
         bool, typer.Option("--demo", help="Render the demo's scenes and make their bags first, in --out.")
     ] = False,
     preset: Annotated[
-        str | None, typer.Option(help="chain, negatives, recipe, bms-k or pdg-exponent.", show_default=False)
+        str | None, typer.Option(help="chain, negatives, recipe, bms-k, pdg-exponent or beyond.", show_default=False)
     ] = None,
     frozen: options.Frozen = False,
     only: Annotated[list[str] | None, typer.Option("--only", help="Only this variant; may be repeated.")] = None,

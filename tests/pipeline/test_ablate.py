@@ -159,11 +159,11 @@ def test_point_masks_are_a_store_of_their_own_with_the_same_points(work: Path) -
     assert write_point_masks(whole, work / "fewer").manifest == fewer.manifest
 
 
-@pytest.mark.parametrize("name", ["chain", "negatives", "recipe", "bms-k", "pdg-exponent"])
+@pytest.mark.parametrize("name", ["chain", "negatives", "recipe", "bms-k", "pdg-exponent", "beyond"])
 def test_bundled_ablations_resolve(name: str) -> None:
     plan = make_plan(preset=name, file=None, flags={"seeds": 2, "segment_preset": "demo"}, demo=True)
     assert len(plan.runs) == 2 * len(plan.settings.variants)
-    assert list(bundled_presets()) == ["bms-k", "chain", "negatives", "pdg-exponent", "recipe"]
+    assert list(bundled_presets()) == ["beyond", "bms-k", "chain", "negatives", "pdg-exponent", "recipe"]
 
 
 def test_the_chain_is_the_papers() -> None:
