@@ -24,6 +24,7 @@ SCHEMA = pa.schema(
         "sam_score": _SCORES,
         "psm_score": _SCORES,
         "pdg_score": _SCORES,
+        "completeness": _SCORES,
         "prm_score": _SCORES,
         "psm_index": pa.int32(),
         "psm_rule": pa.int8(),
@@ -48,8 +49,9 @@ class ExplainedPoints:
     Attributes:
         image_id, point_id, category_id: (N,). sizes: (N,) masks of each bag, which sum to T.
         sam_score: (T,) SAM's predicted IoU.
-        psm_score, pdg_score: (T,) PSM's score of the bag's class, before and after point distance guidance; None
-            without PSM.
+        psm_score, pdg_score: (T,) PSM's score of the bag's class times S_com, before and after point distance
+            guidance; None without PSM.
+        completeness: (T,) the share of its object that the selector thinks a mask holds; None where it was not asked.
         prm_score: (T,) PRM's; None without PRM.
         psm_index: (N,) the mask that PSM scores highest. psm_rule: (N,) the mining rule that moved its box: 1, 2, or 0
             if it stayed. psm_box: (N, 4) the box after mining.
@@ -66,6 +68,7 @@ class ExplainedPoints:
     sam_score: NDArray[np.float32]
     psm_score: NDArray[np.float32] | None
     pdg_score: NDArray[np.float32] | None
+    completeness: NDArray[np.float32] | None
     prm_score: NDArray[np.float32] | None
     psm_index: NDArray[np.int64]
     psm_rule: NDArray[np.int64]

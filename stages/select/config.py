@@ -71,7 +71,7 @@ class CompletenessConfig(BaseModel, frozen=True, extra="forbid"):
     S_com = (q / the bag's highest q) ** exponent multiplies the scores of PSM and PRM.
     """
 
-    enabled: bool = Field(default=False, description="Multiply the scores by S_com.")
+    enabled: bool = Field(default=True, description="Multiply the scores by S_com; the paper does not.")
     exponent: float = Field(default=1.0, ge=0, description="e of S_com = (q / max q) ** e.")
     target: Literal["coverage", "iou"] = Field(
         default="coverage",
@@ -108,7 +108,7 @@ class AssignmentConfig(BaseModel, frozen=True, extra="forbid"):
     """Beyond the paper: two points of one class in one image may not take the same mask."""
 
     enabled: bool = Field(
-        default=False,
+        default=True,
         description="Of two such points the one with the smaller margin takes its next best mask that is free.",
     )
     iou: float = Field(
@@ -193,14 +193,10 @@ def for_frozen(config: SelectConfig) -> SelectConfig:
 
 
 def for_method(config: SelectConfig) -> SelectConfig:
-    """The settings with the modules that the method has; single-mil is PSM without PDG, BMS and PRM."""
+    """The settings with the modules that the method has; single-mil is PSM alone."""
     if config.method != "single-mil":
         return config
-    off = {"enabled": False}
+    modules = ("pdg", "bms", "prm", "completeness", "assignment")
     return config.model_copy(
-        update={
-            "pdg": config.pdg.model_copy(update=off),
-            "bms": config.bms.model_copy(update=off),
-            "prm": config.prm.model_copy(update=off),
-        }
+        update={name: getattr(config, name).model_copy(update={"enabled": False}) for name in modules}
     )

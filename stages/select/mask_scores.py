@@ -19,6 +19,7 @@ class MaskScores:
 
     Attributes:
         psm, pdg: (N, M) float32, PSM's scores before and after guidance. prm: (N, M), or None without PRM.
+        completeness: (N, M) q of `stages.select.completeness`, or None where that is switched off.
         psm_rule, prm_rule: (N,) int64, the mining rules; -1 without the module.
         psm_box: (N, 4) float32.
     """
@@ -26,6 +27,7 @@ class MaskScores:
     psm: NDArray[np.float32]
     pdg: NDArray[np.float32]
     prm: NDArray[np.float32] | None
+    completeness: NDArray[np.float32] | None
     psm_rule: NDArray[np.int64]
     prm_rule: NDArray[np.int64]
     psm_box: NDArray[np.float32]
@@ -40,6 +42,7 @@ def mask_scores(batch: SelectBatch, output: SelectorOutput) -> MaskScores:
         psm=before.cpu().numpy(),
         pdg=output.own.cpu().numpy(),
         prm=None if output.prm is None else output.prm.own[:, :masks].cpu().numpy(),
+        completeness=None if output.completeness is None else output.completeness.sigmoid().cpu().numpy(),
         psm_rule=rule,
         prm_rule=np.full_like(rule, -1) if output.prm is None else output.prm.rule.cpu().numpy(),
         psm_box=output.box.cpu().numpy(),
@@ -69,6 +72,7 @@ def explained(
         sam_score=table.score[index[valid]],
         psm_score=flat(scores.psm) if scores else None,
         pdg_score=flat(scores.pdg) if scores else None,
+        completeness=flat(scores.completeness) if scores else None,
         prm_score=flat(scores.prm) if scores else None,
         psm_index=selection.psm_index if scores else nothing,
         psm_rule=scores.psm_rule if scores else nothing,

@@ -53,10 +53,11 @@ def test_every_point_is_explained_by_the_scores_of_every_mask_at_every_step(tmp_
 @pytest.mark.parametrize(
     ("method", "missing"),
     [
-        ("single-mil", {"prm_score", "prm_rule", "prm_box"}),
+        ("single-mil", {"completeness", "prm_score", "prm_rule", "prm_box"}),
         (
             "sam-top1",
-            {"prm_score", "prm_rule", "prm_box", "psm_score", "pdg_score", "psm_index", "psm_rule", "psm_box"},
+            {"completeness", "prm_score", "prm_rule", "prm_box"}
+            | {"psm_score", "pdg_score", "psm_index", "psm_rule", "psm_box"},
         ),
     ],
 )
@@ -71,6 +72,13 @@ def test_steps_that_a_method_has_not_are_null(tmp_path: Path, method: str, missi
             assert row["runner_up"] == int(np.argsort(row["sam_score"])[-2])
 
 
+def test_a_selector_that_asks_how_complete_masks_are_says_so_of_each(tmp_path: Path) -> None:
+    rows, _ = explained(tmp_path, completeness__enabled=True)
+    assert all(len(row["completeness"]) == 3 and min(row["completeness"]) > 0 for row in rows)
+    assert max(max(row["completeness"]) for row in rows) < 1
+    assert len({share for row in rows for share in row["completeness"]}) > 12
+
+
 def test_without_explain_no_file_is_written(tmp_path: Path) -> None:
     store, images, _ = toy_store(tmp_path / "toy")
     summary = run(store, images, tmp_path / "out", toy_config(method="largest"), quiet=True)
@@ -82,7 +90,7 @@ def test_confidence_is_the_bag_scores_times_how_well_the_mask_fits_the_mined_box
     model, given = selector(), batch()
     with torch.no_grad():
         output = model(given)
-        chosen = choose(given, output, torch.rand(3, 4), AssignmentConfig())
+        chosen = choose(given, output, torch.rand(3, 4), AssignmentConfig(enabled=False))
     boxes = given.boxes[torch.arange(3), torch.from_numpy(chosen.bag_index)]
     wanted = output.own.sum(1).clamp(0, 1) * output.prm.own.sum(1).clamp(0, 1) * box_iou(boxes, output.prm.box)
     assert np.allclose(chosen.confidence, wanted)
@@ -95,7 +103,7 @@ def test_a_bag_of_one_has_no_runner_up() -> None:
     valid[2, 1:] = False
     given = given._replace(valid=valid, filled=valid.flatten().nonzero()[:, 0])
     with torch.no_grad():
-        chosen = choose(given, model(given), torch.rand(3, 4), AssignmentConfig())
+        chosen = choose(given, model(given), torch.rand(3, 4), AssignmentConfig(enabled=False))
     assert chosen.runner_up[2] == -1
     assert np.isnan(chosen.margin[2])
     assert chosen.alternates[2].tolist() == [-1, -1, -1]
@@ -126,7 +134,7 @@ def test_two_points_of_one_class_never_share_a_mask_once_that_is_forbidden() -> 
     given.boxes[1] = given.boxes[0]
     with torch.no_grad():
         output = model(given)
-        free = choose(given, output, torch.rand(3, 4), AssignmentConfig())
+        free = choose(given, output, torch.rand(3, 4), AssignmentConfig(enabled=False))
         bound = choose(given, output, torch.rand(3, 4), AssignmentConfig(enabled=True))
     assert free.bag_index[0] == free.bag_index[1]
     assert bound.bag_index[0] != bound.bag_index[1]
