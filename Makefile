@@ -14,7 +14,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # What Detectron2 imports, for its tests on a source folder.
 DETECTRON2_NEEDS := fvcore iopath omegaconf hydra-core yacs cloudpickle tabulate termcolor matplotlib
 
-.PHONY: demo test test-slow test-scale test-detectron2 lint tiny-sam bench-select bench-bags bench-seg clean
+.PHONY: demo test test-slow test-scale test-detectron2 lint tiny-sam bench-select bench-bags bench-seg bench-memory clean
 
 demo: $(RUNTIME)
 	$(BIN)/sapnet-pipe demo --out $(OUT) $(ARGS)
@@ -55,6 +55,10 @@ bench-bags: $(DEV)
 # Stage three beside a plain implementation of the same rules; the last line is JSON, above 1 is faster than plain.
 bench-seg: $(DEV)
 	$(BIN)/python tests/benchmarks/bench_seg.py $(ARGS)
+
+# Memory of stage one over 20,000 rendered images: an hour on two cores.
+bench-memory: $(DEV)
+	$(BIN)/python tests/benchmarks/memory_flat.py $(ARGS)
 
 tiny-sam: $(DEV)
 	$(BIN)/python -m stages.bags.tiny_training --out stages/bags/weights/tiny_sam.pt $(ARGS)
