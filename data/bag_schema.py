@@ -156,7 +156,7 @@ def encode_shard(bags: Sequence[Bag], label: ShardLabel) -> bytes:
         sink,
         schema,
         compression="zstd",
-        compression_level={_COUNTS: 19},  # a tenth smaller than at level 1, for a millisecond an image
+        compression_level={_COUNTS: 9},  # 7 % smaller than at level 1; 19 gains 4 % more for ten times the work
         use_dictionary=["file_name"],
         column_encoding=_ENCODINGS,
         write_statistics=["image_id", "point_id"],
