@@ -1,7 +1,6 @@
 """Results are never overwritten: what a command is to write must not be there yet."""
 
 import os
-import re
 from pathlib import Path
 
 from data.errors import UserError
@@ -49,10 +48,7 @@ def require_folder(path: Path, option: str) -> None:
 
 
 def _require_writable(path: Path, option: str) -> None:
-    """Look at the nearest folder above `path` that exists; a URL, which a path has lost a slash of, is none."""
-    if re.match(r"[a-z][a-z0-9+.-]+:/", str(path)) and not Path(path.parts[0]).exists():
-        mend = "Give a path; only bag stores may have a URL"
-        raise UserError(option, "path", str(path), "a URL, but this is written to a disk", mend)
+    """Look at the nearest folder above `path` that exists."""
     with disk_errors(path):
         folder = next(folder for folder in path.absolute().parents if folder.exists())
     if not folder.is_dir():

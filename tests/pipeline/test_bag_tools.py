@@ -147,5 +147,5 @@ def test_of_many_categories_people_see_the_most_frequent(job: Path, capfd: pytes
 
 def test_a_file_cannot_go_to_a_url(job: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert run(shlex.split("bags export bags --out s3://b/sam.json --quiet")) == 2
-    check_message(capfd.readouterr().err, "--out * s3:/b * a URL * Give a path")
+    check_message(capfd.readouterr().err, "--out * s3://b * a URL * Name a path")
     assert not (job / "s3:").exists()
