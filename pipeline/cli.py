@@ -192,7 +192,14 @@ def predict(
     images: options.Images,
     out: options.OutFile,
     images_json: Annotated[Path | None, typer.Option(help="COCO file that gives the image ids.")] = None,
-    draw: Annotated[Path | None, typer.Option(help="New folder for pictures of what was found.")] = None,
+    draw: Annotated[
+        Path | None,
+        typer.Option(
+            help="New folder for pictures of what was found.",
+            parser=options.on_this_machine("--draw"),
+            metavar="PATH",
+        ),
+    ] = None,
     config: options.Config = None,
     assign: options.Assign = None,
     device: options.Device = None,

@@ -1,5 +1,6 @@
 """The options that commands share: the same flag has the same name and help everywhere."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -8,11 +9,15 @@ import typer
 from data.errors import UserError
 
 
-def _on_this_machine(text: str) -> Path:
-    """The path of a result; a bag store alone may lie behind a URL, of which a path would make a folder here."""
-    if "://" in text:
-        raise UserError("--out", "path", text, "a URL, where only bag stores can lie", "Name a path on this machine")
-    return Path(text)
+def on_this_machine(option: str) -> Callable[[str], Path]:
+    """Parser of a result's path; a bag store alone may lie behind a URL, of which a path would make a folder here."""
+
+    def parse(text: str) -> Path:
+        if "://" in text:
+            raise UserError(option, "path", text, "a URL, where only bag stores can lie", "Name a path on this machine")
+        return Path(text)
+
+    return parse
 
 
 Config = Annotated[Path | None, typer.Option("--config", help="TOML file of settings.", show_default=False)]
@@ -37,7 +42,7 @@ Out = Annotated[
         "--out",
         help="Folder of the result; must be new.",
         show_default=False,
-        parser=_on_this_machine,
+        parser=on_this_machine("--out"),
         metavar="PATH",
     ),
 ]
@@ -54,7 +59,7 @@ OutFile = Annotated[
         "--out",
         help="File of the result; must not exist yet.",
         show_default=False,
-        parser=_on_this_machine,
+        parser=on_this_machine("--out"),
         metavar="PATH",
     ),
 ]
