@@ -12,16 +12,7 @@ from pipeline.settings import resolve_settings
 
 
 def ablate(
-    out: Annotated[
-        Path,
-        typer.Option(
-            "--out",
-            help="Folder of the runs and tables.",
-            show_default=False,
-            parser=options.on_this_machine("--out"),
-            metavar="PATH",
-        ),
-    ],
+    out: Annotated[Path, options.result("--out", "Folder of the runs and tables.")],
     bags: Annotated[str | None, typer.Option("--bags", help="Bag store of stage one: a folder or URL.")] = None,
     images: Annotated[Path | None, typer.Option("--images", help="Folder of the photographs.")] = None,
     truth: options.Truth = None,

@@ -192,14 +192,7 @@ def predict(
     images: options.Images,
     out: options.OutFile,
     images_json: Annotated[Path | None, typer.Option(help="COCO file that gives the image ids.")] = None,
-    draw: Annotated[
-        Path | None,
-        typer.Option(
-            help="New folder for pictures of what was found.",
-            parser=options.on_this_machine("--draw"),
-            metavar="PATH",
-        ),
-    ] = None,
+    draw: Annotated[Path | None, options.result("--draw", "New folder for pictures of what was found.")] = None,
     config: options.Config = None,
     assign: options.Assign = None,
     device: options.Device = None,

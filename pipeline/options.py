@@ -1,23 +1,27 @@
 """The options that commands share: the same flag has the same name and help everywhere."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from data.errors import UserError
 
 
-def on_this_machine(option: str) -> Callable[[str], Path]:
-    """Parser of a result's path; a bag store alone may lie behind a URL, of which a path would make a folder here."""
+def result(option: str, text: str) -> Any:
+    """An option for the path of a result, with the help `text`.
 
-    def parse(text: str) -> Path:
-        if "://" in text:
-            raise UserError(option, "path", text, "a URL, where only bag stores can lie", "Name a path on this machine")
-        return Path(text)
+    Bag stores alone may lie behind a URL; for anything else it is refused, since as a path it would make a folder here.
+    """
 
-    return parse
+    def parse(given: str) -> Path:
+        if "://" in given:
+            raise UserError(
+                option, "path", given, "a URL, where only bag stores can lie", "Name a path on this machine"
+            )
+        return Path(given)
+
+    return typer.Option(option, help=text, show_default=False, parser=parse, metavar="<path>")
 
 
 Config = Annotated[Path | None, typer.Option("--config", help="TOML file of settings.", show_default=False)]
@@ -36,16 +40,7 @@ Truth = Annotated[
     Path | None,
     typer.Option("--truth", help="COCO instances with true masks, for measuring only.", show_default=False),
 ]
-Out = Annotated[
-    Path,
-    typer.Option(
-        "--out",
-        help="Folder of the result; must be new.",
-        show_default=False,
-        parser=on_this_machine("--out"),
-        metavar="PATH",
-    ),
-]
+Out = Annotated[Path, result("--out", "Folder of the result; must be new.")]
 # A store may lie where only a URL leads, and a URL is no path.
 Store = Annotated[
     str, typer.Option("--out", help="Folder or URL (s3://...) of the bag store; must be new.", show_default=False)
@@ -53,13 +48,4 @@ Store = Annotated[
 Bags = Annotated[
     str, typer.Option("--bags", help="Bag store of stage one: a folder or URL (s3://...).", show_default=False)
 ]
-OutFile = Annotated[
-    Path,
-    typer.Option(
-        "--out",
-        help="File of the result; must not exist yet.",
-        show_default=False,
-        parser=on_this_machine("--out"),
-        metavar="PATH",
-    ),
-]
+OutFile = Annotated[Path, result("--out", "File of the result; must not exist yet.")]
