@@ -66,7 +66,7 @@ def _row(draw: ImageDraw.ImageDraw, axis: _Axis, y: float, variant: str, row: Ma
         for x in ends:
             draw.line([(x, y - 6 * _SCALE), (x, y + 6 * _SCALE)], fill=_BLUE, width=2 * _SCALE)
     _dot(draw, axis.column(mean), y, 5, _BLUE)
-    text = f"{mean:.3f}" if sem is None else f"{mean:.3f} ± {sem:.3f}"
+    text = f"{mean:.4f}" if sem is None else f"{mean:.4f} ± {sem:.4f}"
     draw.text((axis.left + _PLOT + 14 * _SCALE, y), text, fill=_INK, font=_font(13), anchor="lm")
 
 

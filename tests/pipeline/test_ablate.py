@@ -16,6 +16,7 @@ from pipeline.ablate.plan import bundled_presets, make_plan
 from pipeline.ablate.plot import draw_plot
 from pipeline.ablate.run import do_task
 from pipeline.cli import run
+from stages.select.config import SelectConfig
 
 
 @pytest.fixture(scope="module")
@@ -169,6 +170,15 @@ def test_bundled_ablations_resolve(name: str) -> None:
 def test_the_chain_is_the_papers() -> None:
     plan = make_plan(preset="chain", file=None, flags={"seeds": 1}, demo=True)
     assert [run.variant for run in plan.runs] == ["single MIL", "+ PDG", "+ PNPG/PRM", "+ BMS", "+ MPS"]
+
+
+@pytest.mark.parametrize("name", ["chain", "negatives", "bms-k", "pdg-exponent"])
+def test_ablations_of_the_papers_parts_take_the_papers_selector(name: str) -> None:
+    plan = make_plan(preset=name, file=None, flags={"seeds": 1}, demo=True)
+    configs = [SelectConfig.model_validate(run.select_config) for run in plan.runs]
+    assert not any(config.completeness.enabled or config.assignment.enabled for config in configs)
+    assert SelectConfig().completeness.enabled
+    assert SelectConfig().assignment.enabled
 
 
 def test_the_plot_grows_with_its_rows_and_takes_an_empty_table() -> None:
