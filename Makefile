@@ -46,22 +46,22 @@ lint: $(DEV)
 
 # How fast the selector is; the last line is JSON.
 bench-select: $(DEV)
-	$(BIN)/python tests/benchmarks/bench_select.py $(ARGS)
+	$(BIN)/python -m tests.benchmarks.bench_select $(ARGS)
 
 # IMAGES is a folder of photographs; without one, rendered scenes. About nine minutes on two cores.
 bench-bags: $(DEV)
-	$(BIN)/python tests/benchmarks/bench_bags.py $(if $(IMAGES),--images $(IMAGES)) $(ARGS)
+	$(BIN)/python -m tests.benchmarks.bench_bags $(if $(IMAGES),--images $(IMAGES)) $(ARGS)
 
 # Stage three beside a plain implementation of the same rules; the last line is JSON, above 1 is faster than plain.
 bench-seg: $(DEV)
-	$(BIN)/python tests/benchmarks/bench_seg.py $(ARGS)
+	$(BIN)/python -m tests.benchmarks.bench_seg $(ARGS)
 
 # Memory of stage one over 20,000 rendered images: an hour on two cores.
 bench-memory: $(DEV)
-	$(BIN)/python tests/benchmarks/memory_flat.py $(ARGS)
+	$(BIN)/python -m tests.benchmarks.memory_flat $(ARGS)
 
 tiny-sam: $(DEV)
-	$(BIN)/python -m stages.bags.tiny_training --out stages/bags/weights/tiny_sam.pt $(ARGS)
+	$(BIN)/python -m sapnet_pipe.stages.bags.tiny_sam.train --out stages/bags/tiny_sam/tiny_sam.pt $(ARGS)
 
 $(RUNTIME): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed" if sys.version_info < (3, 10) else 0)'

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from data.errors import UserError
+from sapnet_pipe.data.errors import UserError
 
 _MENDS = {
     errno.ENOSPC: ("the disk is full", "Free space there, or choose another folder"),

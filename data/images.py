@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
 
-from data.errors import UserError
+from sapnet_pipe.data.errors import UserError
 
 _ORIENTATION = 0x0112
 _UNDO_QUARTER_TURN = {

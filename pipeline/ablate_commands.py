@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from pipeline import options
-from pipeline.command_settings import PlainSettings
-from pipeline.report import show
-from pipeline.settings import resolve_settings
+from sapnet_pipe.pipeline import options
+from sapnet_pipe.pipeline.command_settings import PlainSettings
+from sapnet_pipe.pipeline.report import show
+from sapnet_pipe.pipeline.settings import resolve_settings
 
 
 def ablate(
@@ -44,8 +44,8 @@ def ablate(
     quiet: options.Quiet = False,
 ) -> None:
     """Train variants of the selector over one bag store and compare them. Run it again to go on."""
-    from pipeline.ablate.plan import make_plan
-    from pipeline.ablate.run import run_ablation
+    from sapnet_pipe.pipeline.ablate.plan import make_plan
+    from sapnet_pipe.pipeline.ablate.run import run_ablation
 
     flags = {
         "seeds": seeds, "select_preset": select_preset, "segment_preset": segment_preset, "device": device, "seed": seed
@@ -70,7 +70,7 @@ def report(
     quiet: options.Quiet = False,
 ) -> None:
     """Make the tables of an ablation again from its finished runs; nothing is trained."""
-    from pipeline.ablate.run import report_ablations
+    from sapnet_pipe.pipeline.ablate.run import report_ablations
 
     resolve_settings(PlainSettings, file=config, assignments=assign or (), flags={"device": device, "seed": seed})
     show(report_ablations(run), as_json=as_json, quiet=quiet)

@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from pipeline import options
-from pipeline.jobs import bag_tools
-from pipeline.jobs import bags as bag_jobs
-from pipeline.report import show
+from sapnet_pipe.pipeline import options
+from sapnet_pipe.pipeline.commands import bag_tools
+from sapnet_pipe.pipeline.commands import bags as bag_jobs
+from sapnet_pipe.pipeline.report import show
 
 bags_app = typer.Typer(help="Check, describe, join, import and export bag stores.")
 

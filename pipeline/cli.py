@@ -1,4 +1,4 @@
-"""The command line: `sapnet-pipe COMMAND`. Every command is one thin function; `pipeline.jobs` does the work."""
+"""The command line: `sapnet-pipe COMMAND`. Every command is one thin function; `pipeline.commands` does the work."""
 
 import os
 import sys
@@ -9,16 +9,16 @@ from typing import Annotated
 
 import typer
 
-from data.errors import UserError
-from pipeline import ablate_commands, options
-from pipeline.bag_commands import bags_app
-from pipeline.jobs import bags as bag_jobs
-from pipeline.jobs import evaluate as evaluate_job
-from pipeline.jobs import points as point_job
-from pipeline.jobs import segment as segment_jobs
-from pipeline.jobs import select as select_job
-from pipeline.machine_faults import machine_fault
-from pipeline.report import Report, show
+from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.pipeline import ablate_commands, options
+from sapnet_pipe.pipeline.bag_commands import bags_app
+from sapnet_pipe.pipeline.commands import bags as bag_jobs
+from sapnet_pipe.pipeline.commands import evaluate as evaluate_job
+from sapnet_pipe.pipeline.commands import points as point_job
+from sapnet_pipe.pipeline.commands import segment as segment_jobs
+from sapnet_pipe.pipeline.commands import select as select_job
+from sapnet_pipe.pipeline.machine_faults import machine_fault
+from sapnet_pipe.pipeline.report import Report, show
 
 # typer carries its own copy of click from 0.20 on and needs the package before: take the class from where it is.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
@@ -238,7 +238,7 @@ def demo(
     quiet: options.Quiet = False,
 ) -> None:
     """The whole job on rendered scenes: three stages, a table and pictures, in under ten minutes on two cores."""
-    from pipeline.demo import run_demo
+    from sapnet_pipe.pipeline.demo.run import run_demo
 
     report = run_demo(out, device=device, seed=seed, file=config, assign=assign or (), quiet=quiet)
     _finish(report, as_json, quiet)
@@ -266,8 +266,8 @@ def doctor(
     quiet: options.Quiet = False,
 ) -> None:
     """Is this machine fit, are these files sound, how long will stage one take? Exits with 2 if not."""
-    from pipeline.doctor.page import report_of
-    from pipeline.doctor.run import examine
+    from sapnet_pipe.pipeline.doctor.page import report_of
+    from sapnet_pipe.pipeline.doctor.run import examine
 
     flags = {"sam": sam, "checkpoint": checkpoint, "recipe": recipe, "device": device, "seed": seed}
     found = examine(
@@ -328,5 +328,5 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
-if __name__ == "__main__":  # for torchrun -m pipeline.cli
+if __name__ == "__main__":  # for torchrun -m sapnet_pipe.pipeline.cli
     main()

@@ -2,8 +2,8 @@
 
 import errno
 
-from data.errors import UserError
-from data.files import disk_errors
+from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.files import disk_errors
 
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 _MEMORY = (

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from data.errors import UserError
+from sapnet_pipe.data.errors import UserError
 
 
 def result(option: str, text: str) -> Any:

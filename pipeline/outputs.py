@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
-from data.errors import UserError
-from data.files import disk_errors
+from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.files import disk_errors
 
 
 def require_new_file(path: Path, option: str = "--out") -> None:

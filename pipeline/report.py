@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 
-from pipeline.settings import to_json_line
+from sapnet_pipe.pipeline.settings import to_json_line
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from data.errors import UserError
-from data.files import disk_errors, made_folder, read_json, write_bytes, write_json
-from pipeline.settings import read_toml, to_toml
+from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.files import disk_errors, made_folder, read_json, write_bytes, write_json
+from sapnet_pipe.pipeline.settings import read_toml, to_toml
 
 _MANIFEST, _CONFIG = "manifest.json", "config.toml"
 _PACKAGES = ("sapnet-pipe", "torch", "torchvision", "segment-anything", "lightning-fabric", "pycocotools", "numpy")
@@ -82,7 +82,7 @@ def open_run(
 
 
 def _is_first() -> bool:
-    from stages.processes import is_first
+    from sapnet_pipe.stages.training.processes import is_first
 
     return is_first()
 

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 import tomli_w
 from pydantic import BaseModel, ValidationError
 
-from data.errors import UserError
-from data.files import disk_errors
+from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.files import disk_errors
 
 if sys.version_info >= (3, 11):
     import tomllib

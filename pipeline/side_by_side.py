@@ -12,7 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from typing import TypeVar
 
-from data.errors import UserError
+from sapnet_pipe.data.errors import UserError
 
 Result = TypeVar("Result")
 
@@ -27,7 +27,7 @@ def side_by_side(jobs: Sequence[Callable[[], Result]], *, device: str = "auto") 
         device: The setting that the jobs run with.
     Raises: what the first failing job raises; the others are stopped. UserError if a job's process is killed.
     """
-    from stages.devices import available_cores, pick_device
+    from sapnet_pipe.stages.training.devices import available_cores, pick_device
 
     cores = available_cores()
     if len(jobs) < 2 or cores < len(jobs) or pick_device(device).type != "cpu":

@@ -6,12 +6,19 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.places import ROOT
+
+PACKAGE = "sapnet_pipe"
 FLOORS = ("data", "stages", "pipeline")
 STAGES = ("bags", "select", "segment")
 SOURCES = sorted(path for floor in FLOORS for path in (ROOT / floor).rglob("*.py"))
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
+FRAMEWORKS = {
+    "segment_anything": ("stages/bags/sam", "stages/bags/tiny_sam"),
+    "ray": ("stages/bags/ray_workers.py",),
+    "detectron2": ("stages/segment/detectron2",),
+}
 
 
 def test_there_are_sources_to_check() -> None:
@@ -20,15 +27,35 @@ def test_there_are_sources_to_check() -> None:
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports_run_only_downward(path: Path) -> None:
-    place = path.relative_to(ROOT).with_suffix("").parts
-    floor = FLOORS.index(place[0])
-    for module in _imported_modules(path):
-        parts = module.split(".")
-        if parts[0] in FLOORS:
-            assert FLOORS.index(parts[0]) <= floor, f"{module} is imported from below"
-        if place[0] == "stages" and parts[0] == "stages" and len(parts) > 1 and parts[1] in STAGES:
-            assert len(place) > 2, f"{module} is imported by a module that the stages share"
-            assert parts[1] == place[1], f"{module} is imported by another stage"
+    faults = list(_upward_imports(path.relative_to(ROOT), path.read_text()))
+    assert not faults
+
+
+@pytest.mark.parametrize(
+    ("place", "line", "problem"),
+    [
+        ("data/boxes.py", "from sapnet_pipe.stages.training.devices import pick_device", "from below"),
+        ("stages/bags/run.py", "from sapnet_pipe.pipeline import report", "from below"),
+        ("stages/bags/run.py", "from sapnet_pipe.stages.select.config import SelectConfig", "another stage"),
+        ("stages/training/loop.py", "import sapnet_pipe.stages.select.run", "share"),
+        ("stages/bags/run.py", "def f():\n    from sapnet_pipe.pipeline.cli import main", "from below"),
+        ("data/boxes.py", "from data.files import read_json", "without its package"),
+        ("pipeline/cli.py", "import stages.bags.run", "without its package"),
+        ("data/boxes.py", "from .files import read_json", "relative"),
+    ],
+)
+def test_an_import_that_breaks_the_rule_is_found(place: str, line: str, problem: str) -> None:
+    (fault,) = _upward_imports(Path(place), line)
+    assert problem in fault
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    """Imports inside functions count: they run too."""
+    modules = {_module_name(path): path for path in SOURCES}
+    edges = {name: _own_imports(path.read_text(), modules) - {name} for name, path in modules.items()}
+    while leaves := {name for name, targets in edges.items() if not targets & edges.keys()}:
+        edges = {name: targets for name, targets in edges.items() if name not in leaves}
+    assert not edges, f"these lie on circles or lead to one: {sorted(edges)}"
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -62,26 +89,56 @@ def test_every_public_function_and_class_has_a_docstring() -> None:
 
 
 def test_only_the_adapters_import_the_frameworks() -> None:
-    allowed = {
-        "segment_anything": {
-            f"stages/bags/{name}.py"
-            for name in ("sam", "sam_encoder", "sam_exact_encoder", "tiny_sam", "tiny_training")
-        },
-        "ray": {"stages/bags/ray_workers.py"},
-        "detectron2": {str(path.relative_to(ROOT)) for path in (ROOT / "stages/segment/d2").glob("*.py")},
-    }
     for path in SOURCES:
-        for module in _imported_modules(path):
-            framework = module.split(".")[0]
-            if framework in allowed:
-                assert str(path.relative_to(ROOT)) in allowed[framework]
+        place = str(path.relative_to(ROOT))
+        for module in _imported_modules(path.read_text()):
+            homes = FRAMEWORKS.get(module.split(".")[0], ("",))
+            assert place.startswith(homes), f"{place} imports {module}"
 
 
-def _imported_modules(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text())):
+def _upward_imports(place: Path, text: str) -> Iterator[str]:
+    """What is wrong with the imports of a file that stands at `place` below the root."""
+    own = place.with_suffix("").parts
+    for module in dict.fromkeys(_imported_modules(text)):
+        parts = module.split(".")
+        if module.startswith("."):
+            yield f"{module}: a relative import"
+        elif parts[0] in FLOORS:
+            yield f"{module} is imported without its package"
+        elif parts[0] != PACKAGE or len(parts) == 1:
+            continue
+        elif parts[1] not in FLOORS:
+            yield f"{module} is imported by the floors"
+        elif FLOORS.index(parts[1]) > FLOORS.index(own[0]):
+            yield f"{module} is imported from below"
+        elif own[0] == parts[1] == "stages" and parts[2] in STAGES and parts[2] != own[1]:
+            yield f"{module} is imported by " + ("another stage" if own[1] in STAGES else "what the stages share")
+
+
+def _imported_modules(text: str) -> Iterator[str]:
+    """Every module that the text imports; of ``from a import b`` only a, as b may be a function."""
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "imports are absolute"
-            yield node.module or ""
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            names = [node.module or ""] if (node.module or "").count(".") > 1 or node.level else _with_names(node)
+            yield from ("." * node.level + name for name in names)
+
+
+def _with_names(node: ast.ImportFrom) -> list[str]:
+    return [f"{node.module}.{alias.name}" for alias in node.names]
+
+
+def _own_imports(text: str, modules: dict[str, Path]) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(text)):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom):
+            names = [node.module or "", *_with_names(node)]
+        found |= {name for name in names if name in modules}
+    return found
+
+
+def _module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join((PACKAGE, *(parts[:-1] if parts[-1] == "__init__" else parts)))

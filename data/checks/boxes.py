@@ -7,9 +7,9 @@ from os import PathLike
 import numpy as np
 from numpy.typing import NDArray
 
-from data.checks.findings import Findings, Kind, shown
-from data.checks.raw_document import RawAnnotation
-from data.coco_document import is_number
+from sapnet_pipe.data.checks.findings import Findings, Kind, shown
+from sapnet_pipe.data.checks.raw_document import RawAnnotation
+from sapnet_pipe.data.coco.document import is_number
 
 _XYWH = "Write [x, y, width, height] in pixels"
 MALFORMED = Kind("boxes-malformed", "boxes are not four numbers", f"{_XYWH}, or no bbox")

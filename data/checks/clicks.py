@@ -10,12 +10,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from data.checks.boxes import MISREAD
-from data.checks.findings import Findings, Kind, shown
-from data.checks.raw_document import RawAnnotation, RawDocument
-from data.coco_document import is_number
-from data.point_formats.click import Click, MalformedClick
-from data.point_formats.forms import form_of
+from sapnet_pipe.data.checks.boxes import MISREAD
+from sapnet_pipe.data.checks.findings import Findings, Kind, shown
+from sapnet_pipe.data.checks.raw_document import RawAnnotation, RawDocument
+from sapnet_pipe.data.coco.document import is_number
+from sapnet_pipe.data.points.click import Click, MalformedClick
+from sapnet_pipe.data.points.forms import form_of
 
 PERCENT = Kind(
     "points-in-percent",

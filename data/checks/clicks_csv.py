@@ -1,4 +1,4 @@
-"""A CSV file of clicks read as far as it can be; see `data.point_formats.csv_clicks` for the form."""
+"""A CSV file of clicks read as far as it can be; see `data.points.csv_clicks` for the form."""
 
 import csv
 import io
@@ -6,14 +6,14 @@ import math
 from collections import Counter
 from pathlib import Path
 
-from data.checks.clicks import MALFORMED, ClickSummary, PlacedClick, check_places
-from data.checks.findings import Findings, Kind, shown
-from data.checks.photographs import PhotoSizes
-from data.checks.raw_document import UNREADABLE, check_same_names
-from data.coco_document import check_file_name
-from data.errors import UserError
-from data.files import disk_errors
-from data.point_formats.csv_clicks import COLUMNS, SEPARATORS
+from sapnet_pipe.data.checks.clicks import MALFORMED, ClickSummary, PlacedClick, check_places
+from sapnet_pipe.data.checks.findings import Findings, Kind, shown
+from sapnet_pipe.data.checks.photographs import PhotoSizes
+from sapnet_pipe.data.checks.raw_document import UNREADABLE, check_same_names
+from sapnet_pipe.data.coco.document import check_file_name
+from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.files import disk_errors
+from sapnet_pipe.data.points.csv_clicks import COLUMNS, SEPARATORS
 
 _HEADER = Kind("csv-header", "does not name its columns", f"Start the file with {','.join(COLUMNS)}")
 _CELLS = Kind("csv-cells", "lines have more or fewer columns than the first", "Quote names that hold a separator")

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data.checks.findings import Findings, Kind, shown
-from data.checks.raw_document import RawAnnotation
-from data.checks.rle_dialects import dialect_of, order_of_runs
-from data.coco_document import is_number
-from data.errors import UserError
-from data.masks import rle_area, rle_box
-from data.segmentations import segmentation_to_counts
+from sapnet_pipe.data.checks.findings import Findings, Kind, shown
+from sapnet_pipe.data.checks.raw_document import RawAnnotation
+from sapnet_pipe.data.checks.rle_dialects import dialect_of, order_of_runs
+from sapnet_pipe.data.coco.document import is_number
+from sapnet_pipe.data.coco.masks import rle_area, rle_box
+from sapnet_pipe.data.coco.segmentations import segmentation_to_counts
+from sapnet_pipe.data.errors import UserError
 
 MISSING = Kind("masks-missing", "annotations have no mask", "Give masks, or drop the annotations")
 OTHER = Kind("masks-malformed", "masks cannot be read", "Write them again as polygons or as COCO's RLE")

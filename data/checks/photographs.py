@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from data.checks.findings import Findings, Kind
-from data.checks.raw_document import RawImage
-from data.errors import UserError
-from data.files import resolve_inside
-from data.images import image_sizes, read_image
+from sapnet_pipe.data.checks.findings import Findings, Kind
+from sapnet_pipe.data.checks.raw_document import RawImage
+from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.files import resolve_inside
+from sapnet_pipe.data.images import image_sizes, read_image
 
 MISSING = Kind("photographs-missing", "photographs are not in the folder", "Check --images and the file names")
 UNREADABLE = Kind("photographs-unreadable", "photographs cannot be read", "Get them again, or drop them")

@@ -6,16 +6,16 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from data.checks.boxes import check_boxes
-from data.checks.clicks import check_document_clicks
-from data.checks.clicks_csv import check_csv_clicks
-from data.checks.findings import Findings, Kind
-from data.checks.masks import check_boxes_of_masks, check_masks
-from data.checks.photographs import PhotoSizes, check_pixels, check_sizes, check_unnamed, photographs_in
-from data.checks.raw_document import RawDocument, read_raw
-from data.errors import UserError
-from data.points import read_points
-from data.pseudo_labels import read_pseudo_labels
+from sapnet_pipe.data.checks.boxes import check_boxes
+from sapnet_pipe.data.checks.clicks import check_document_clicks
+from sapnet_pipe.data.checks.clicks_csv import check_csv_clicks
+from sapnet_pipe.data.checks.findings import Findings, Kind
+from sapnet_pipe.data.checks.masks import check_boxes_of_masks, check_masks
+from sapnet_pipe.data.checks.photographs import PhotoSizes, check_pixels, check_sizes, check_unnamed, photographs_in
+from sapnet_pipe.data.checks.raw_document import RawDocument, read_raw
+from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.labels.pseudo_labels import read_pseudo_labels
+from sapnet_pipe.data.points.reader import read_points
 
 _REFUSED = Kind("refused", "is refused by the commands that read it", "Mend what the example says")
 _NO_FOLDER = Kind("no-image-folder", "is no folder", "Give the folder of the photographs")

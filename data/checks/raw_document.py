@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data.checks.findings import Findings, Kind, shown
-from data.coco_document import MAX_ID, MAX_SIDE, check_file_name
-from data.errors import UserError
-from data.files import read_json
+from sapnet_pipe.data.checks.findings import Findings, Kind, shown
+from sapnet_pipe.data.coco.document import MAX_ID, MAX_SIDE, check_file_name
+from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.files import read_json
 
 UNREADABLE = Kind("unreadable-file", "cannot be read", "Give a COCO JSON file (or CSV of clicks)")
 _NO_LIST = Kind("missing-list", "lists of a COCO file are missing or empty", "Add images, categories and annotations")

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data.checks.findings import Kind
-from data.masks import check_counts
+from sapnet_pipe.data.checks.findings import Kind
+from sapnet_pipe.data.coco.masks import check_counts
 
 
 def _kind(name: str, problem: str, mend: str) -> Kind:

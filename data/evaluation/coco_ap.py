@@ -8,10 +8,10 @@ from typing import Any
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from data.boxes import xyxy_to_xywh
-from data.coco import ImageRecord, InstanceAnnotation, InstanceDataset, counts_of, read_instances
-from data.evaluation.detections import IouType, checked_detections
-from data.masks import rle_area, rle_box
+from sapnet_pipe.data.boxes import xyxy_to_xywh
+from sapnet_pipe.data.coco.instances import ImageRecord, InstanceAnnotation, InstanceDataset, counts_of, read_instances
+from sapnet_pipe.data.coco.masks import rle_area, rle_box
+from sapnet_pipe.data.evaluation.detections import IouType, checked_detections
 
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 

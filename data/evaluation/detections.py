@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from data.coco import ImageRecord, InstanceDataset
-from data.coco_document import is_number
-from data.errors import UserError
-from data.files import read_json
-from data.segmentations import segmentation_to_counts
+from sapnet_pipe.data.coco.document import is_number
+from sapnet_pipe.data.coco.instances import ImageRecord, InstanceDataset
+from sapnet_pipe.data.coco.segmentations import segmentation_to_counts
+from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.files import read_json
 
 IouType = Literal["segm", "bbox"]
 

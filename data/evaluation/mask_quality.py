@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data.coco import ImageRecord, InstanceAnnotation, InstanceDataset, counts_of
-from data.errors import UserError
-from data.masks import rle_area, rle_box, rle_iou
+from sapnet_pipe.data.coco.instances import ImageRecord, InstanceAnnotation, InstanceDataset, counts_of
+from sapnet_pipe.data.coco.masks import rle_area, rle_box, rle_iou
+from sapnet_pipe.data.errors import UserError
 
 _SMALL, _MEDIUM = 32**2, 96**2  # COCO's bounds on a mask's area in square pixels
 _TOUCH = 1.0  # pixels between the boxes of objects that count as one group

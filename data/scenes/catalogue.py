@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data.scenes.shapes import Polygon, bar, blob, disc, ellipse, polygon, rectangle
+from sapnet_pipe.data.scenes.shapes import Polygon, bar, blob, disc, ellipse, polygon, rectangle
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,17 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from data.boxes import mask_to_box, xyxy_to_xywh
-from data.files import atomic_path, disk_errors, write_json
-from data.masks import encode_mask
-from data.scenes.catalogue import CLASS_NAMES
-from data.scenes.scene import Scene, render_scene
+from sapnet_pipe.data.boxes import mask_to_box, xyxy_to_xywh
+from sapnet_pipe.data.coco.masks import encode_mask
+from sapnet_pipe.data.files import atomic_path, disk_errors, write_json
+from sapnet_pipe.data.scenes.catalogue import CLASS_NAMES
+from sapnet_pipe.data.scenes.scene import Scene, render_scene
+
+# Scene seeds by purpose. The ranges are disjoint, so nothing is measured on a scene that some training has seen.
+DEMO_TRAIN = range(1_000_000, 2_000_000)
+DEMO_TEST = range(2_000_000, 3_000_000)
+TINY_SAM_TEST = range(3_000_000, 4_000_000)
+TINY_SAM_TRAIN = range(10_000_000, 20_000_000)
 
 
 def write_scene_dataset(folder: Path, seeds: Sequence[int], *, size: int = 256, quiet: bool = False) -> Path:

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from data.scenes.shapes import Polygon, bar, blob, disc, ellipse, polygon, rectangle
+from sapnet_pipe.data.scenes.shapes import Polygon, bar, blob, disc, ellipse, polygon, rectangle
 
 Canvas = NDArray[np.float32]
 """(H, W, 3) RGB in 0..255."""

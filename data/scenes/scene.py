@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from data.scenes.catalogue import CLASS_NAMES, build_object
-from data.scenes.paint import TEXTURES, hsv_colour, paint_background, paint_part
-from data.scenes.shapes import Polygon
+from sapnet_pipe.data.scenes.catalogue import CLASS_NAMES, build_object
+from sapnet_pipe.data.scenes.paint import TEXTURES, hsv_colour, paint_background, paint_part
+from sapnet_pipe.data.scenes.shapes import Polygon
 
 _MIN_VISIBLE_PIXELS = 80
 _SLOTS = 4

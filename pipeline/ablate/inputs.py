@@ -3,14 +3,14 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from data.bag_filesystem import Location, parse_location
-from data.bag_filter import write_point_masks
-from data.bag_store import BagStore
-from data.errors import UserError
-from data.files import read_json, sha256_file, write_json
-from pipeline.ablate.settings import AblateSettings
-from pipeline.demo_data import DemoData
-from pipeline.outputs import require_folder
+from sapnet_pipe.data.bag_store.filesystem import Location, parse_location
+from sapnet_pipe.data.bag_store.filter import write_point_masks
+from sapnet_pipe.data.bag_store.store import BagStore
+from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.files import read_json, sha256_file, write_json
+from sapnet_pipe.pipeline.ablate.settings import AblateSettings
+from sapnet_pipe.pipeline.demo.scenes import DemoData
+from sapnet_pipe.pipeline.outputs import require_folder
 
 _SCENES = "scenes.json"
 

@@ -8,15 +8,15 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from data.files import sha256_file
+from sapnet_pipe.data.files import sha256_file
 
 _ELSEWHERE = {"weights": "", "cache": ""}
 
 
 def select_key(config: BaseModel, inputs: Mapping[str, str]) -> str:
     """Key of a selector: modules that its method has not count for nothing, and features by what made them."""
-    from stages.checkpoint import checkpoint_path
-    from stages.select.config import SelectConfig, for_method
+    from sapnet_pipe.stages.select.config import SelectConfig, for_method
+    from sapnet_pipe.stages.training.checkpoint import checkpoint_path
 
     settings = for_method(SelectConfig.model_validate(config))
     frozen = settings.frozen

@@ -13,8 +13,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TypeVar
 
-from data.errors import UserError
-from pipeline.side_by_side import prepare_process
+from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.pipeline.side_by_side import prepare_process
 
 Result = TypeVar("Result")
 Job = Callable[[str], Result]
@@ -39,8 +39,8 @@ def lanes_for(device: str, parallel: int) -> list[Lane]:
     """
     import torch
 
-    from stages.cores import available_cores
-    from stages.devices import pick_device
+    from sapnet_pipe.stages.training.cores import available_cores
+    from sapnet_pipe.stages.training.devices import pick_device
 
     target = pick_device(device)
     cores = available_cores()

@@ -9,9 +9,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from data.errors import UserError
-from pipeline.ablate.settings import AblateSettings, Seeds, VariantSettings
-from pipeline.settings import preset_named, read_toml, resolve_settings
+from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.pipeline.ablate.settings import AblateSettings, Seeds, VariantSettings
+from sapnet_pipe.pipeline.settings import preset_named, read_toml, resolve_settings
 
 PRESETS = "presets"
 FROZEN = "-frozen"
@@ -54,7 +54,7 @@ class Plan:
 
 def bundled_presets() -> dict[str, Mapping[str, Any]]:
     """The ablations that come with the program, by name."""
-    folder = resources.files("pipeline.ablate") / PRESETS
+    folder = resources.files("sapnet_pipe.pipeline.ablate") / PRESETS
     with resources.as_file(folder) as path:
         return {file.stem: read_toml(file) for file in sorted(path.glob("*.toml"))}
 
@@ -134,8 +134,8 @@ def _seeds(settings: AblateSettings, own: Seeds | None) -> list[int]:
 
 
 def _run(settings: AblateSettings, variant: VariantSettings, seed: int, *, demo: bool, source: str) -> PlannedRun:
-    from stages.select.config import SelectConfig
-    from stages.select.presets import PRESETS as SELECT_PRESETS
+    from sapnet_pipe.stages.select.config import SelectConfig
+    from sapnet_pipe.stages.select.presets import PRESETS as SELECT_PRESETS
 
     common = {"seed": seed, "device": settings.device}
     select = merged(settings.select, variant.select)
@@ -144,8 +144,8 @@ def _run(settings: AblateSettings, variant: VariantSettings, seed: int, *, demo:
     )
     segment, segment_config = None, None
     if settings.segment_preset:
-        from stages.segment.config import SegmentConfig
-        from stages.segment.presets import PRESETS as SEGMENT_PRESETS
+        from sapnet_pipe.stages.segment.config import SegmentConfig
+        from sapnet_pipe.stages.segment.presets import PRESETS as SEGMENT_PRESETS
 
         segment = merged({"engine": "builtin"} if demo else {}, settings.segment, variant.segment)
         preset = settings.segment_preset

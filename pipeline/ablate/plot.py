@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from pipeline.pictures import Picture
+from sapnet_pipe.pipeline.pictures.draw import Picture
 
 _SCALE = 2
 _ROW, _TOP, _BOTTOM, _WIDTH, _PLOT = 34 * _SCALE, 64 * _SCALE, 46 * _SCALE, 900 * _SCALE, 520 * _SCALE

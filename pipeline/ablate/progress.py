@@ -7,9 +7,9 @@ from typing import Any
 
 import typer
 
-from data.errors import UserError
-from pipeline.ablate.plan import Plan
-from pipeline.ablate.tasks import Task
+from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.pipeline.ablate.plan import Plan
+from sapnet_pipe.pipeline.ablate.tasks import Task
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from data.errors import UserError
-from data.files import read_json, write_json
-from pipeline.ablate.plan import Plan
-from pipeline.ablate.tasks import RunFolders, result_of
+from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.files import read_json, write_json
+from sapnet_pipe.pipeline.ablate.plan import Plan
+from sapnet_pipe.pipeline.ablate.tasks import RunFolders, result_of
 
 _FIXED = ("sam_top1", "largest", "token_1", "token_2", "token_3", "oracle")
 

@@ -6,17 +6,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from data.errors import UserError
-from data.files import disk_errors
-from pipeline.ablate.inputs import Inputs, make_demo, open_inputs
-from pipeline.ablate.lanes import lanes_for, run_in_lanes
-from pipeline.ablate.plan import FROZEN, Plan
-from pipeline.ablate.progress import Progress, Timed
-from pipeline.ablate.results import gather, plan_file, write_plan
-from pipeline.ablate.screening import agreement, agreement_line, with_features
-from pipeline.ablate.table import markdown, write_tables
-from pipeline.ablate.tasks import Task, do_task, make_tasks, result_of
-from pipeline.report import Report
+from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.files import disk_errors
+from sapnet_pipe.pipeline.ablate.inputs import Inputs, make_demo, open_inputs
+from sapnet_pipe.pipeline.ablate.lanes import lanes_for, run_in_lanes
+from sapnet_pipe.pipeline.ablate.plan import FROZEN, Plan
+from sapnet_pipe.pipeline.ablate.progress import Progress, Timed
+from sapnet_pipe.pipeline.ablate.results import gather, plan_file, write_plan
+from sapnet_pipe.pipeline.ablate.screening import agreement, agreement_line, with_features
+from sapnet_pipe.pipeline.ablate.table import markdown, write_tables
+from sapnet_pipe.pipeline.ablate.tasks import Task, do_task, make_tasks, result_of
+from sapnet_pipe.pipeline.report import Report
 
 _PLAN = ".plan.json"
 _BEGUN = {"demo", "runs", "stores", "features"}  # what may be there before a plan is
@@ -144,7 +144,7 @@ def _check_folder(out: Path) -> None:
 
 
 def _check_alone() -> None:
-    from stages.processes import own_share
+    from sapnet_pipe.stages.training.processes import own_share
 
     count = own_share().count
     if count > 1:

@@ -6,11 +6,11 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from data.bag_store import BagStore
-from pipeline.ablate.inputs import Inputs
-from pipeline.ablate.plan import Plan, PlannedRun, merged
-from pipeline.ablate.tasks import Task, make_tasks, result_of
-from pipeline.settings import resolve_settings
+from sapnet_pipe.data.bag_store.store import BagStore
+from sapnet_pipe.pipeline.ablate.inputs import Inputs
+from sapnet_pipe.pipeline.ablate.plan import Plan, PlannedRun, merged
+from sapnet_pipe.pipeline.ablate.tasks import Task, make_tasks, result_of
+from sapnet_pipe.pipeline.settings import resolve_settings
 
 
 def with_features(plan: Plan, inputs: Inputs, out: Path, train: Callable[[Task], None]) -> Plan:
@@ -73,7 +73,7 @@ def agreement_line(name: str, found: Mapping[str, Any]) -> str:
 
 def _is_random(run: PlannedRun, inputs: Inputs) -> bool:
     """Whether the features of this run would be those of random weights."""
-    from stages.select.config import TRAINED_METHODS, SelectConfig
+    from sapnet_pipe.stages.select.config import TRAINED_METHODS, SelectConfig
 
     config = SelectConfig.model_validate(run.select_config)
     if config.method not in TRAINED_METHODS or config.frozen.weights or config.backbone.weights != "none":
@@ -83,8 +83,8 @@ def _is_random(run: PlannedRun, inputs: Inputs) -> bool:
 
 
 def _resolved(plan: Plan, select: dict[str, Any]) -> dict[str, Any]:
-    from stages.select.config import SelectConfig
-    from stages.select.presets import PRESETS
+    from sapnet_pipe.stages.select.config import SelectConfig
+    from sapnet_pipe.stages.select.presets import PRESETS
 
     config = resolve_settings(SelectConfig, preset=PRESETS[plan.settings.select_preset], flags=select)
     return {"select": select, "select_config": config}

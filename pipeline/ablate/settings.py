@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field, field_validator
 
-from pipeline.command_settings import SceneSettings
+from sapnet_pipe.pipeline.command_settings import SceneSettings
 
 MAX_SEEDS = 1000
 

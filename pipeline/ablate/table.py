@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from data.files import write_bytes, write_json
-from pipeline.ablate.plot import draw_plot
-from pipeline.ablate.results import gather
-from pipeline.pictures import write_picture
+from sapnet_pipe.data.files import write_bytes, write_json
+from sapnet_pipe.pipeline.ablate.plot import draw_plot
+from sapnet_pipe.pipeline.ablate.results import gather
+from sapnet_pipe.pipeline.pictures.draw import write_picture
 
 _FIGURES = (
     ("miou", "mIoU"),

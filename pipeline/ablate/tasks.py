@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from data.bag_filesystem import Location
-from data.files import read_json
-from pipeline.ablate.inputs import Inputs
-from pipeline.ablate.keys import key_of, select_key
-from pipeline.ablate.plan import Plan, PlannedRun
+from sapnet_pipe.data.bag_store.filesystem import Location
+from sapnet_pipe.data.files import read_json
+from sapnet_pipe.pipeline.ablate.inputs import Inputs
+from sapnet_pipe.pipeline.ablate.keys import key_of, select_key
+from sapnet_pipe.pipeline.ablate.plan import Plan, PlannedRun
 
 LABELS = "pseudo_labels.json"
 
@@ -86,8 +86,8 @@ def do_task(task: Task) -> dict[str, Any]:
 
     Raises: UserError as the command of that name.
     """
-    from pipeline.jobs.segment import train_seg
-    from pipeline.jobs.select import select
+    from sapnet_pipe.pipeline.commands.segment import train_seg
+    from sapnet_pipe.pipeline.commands.select import select
 
     if task.folder.is_dir() and not (task.folder / "manifest.json").is_file():
         shutil.rmtree(task.folder)  # killed before it was a run

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stages.cores import available_cores
+from sapnet_pipe.stages.training.cores import available_cores
 
 GB = 1e9
 

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import metadata
 
-from data.checks.findings import Findings, Kind
-from pipeline.doctor.probe import Probe
+from sapnet_pipe.data.checks.findings import Findings, Kind
+from sapnet_pipe.pipeline.doctor.probe import Probe
 
 OURS = "sapnet-pipe"
 # Module -> distribution.

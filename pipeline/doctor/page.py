@@ -3,16 +3,16 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from data.checks.findings import Finding
-from pipeline.doctor.estimate import Estimate, spoken_time
-from pipeline.doctor.machine import gigabytes
-from pipeline.doctor.packages import OPTIONAL, Package
-from pipeline.doctor.probe import Probe
-from pipeline.doctor.run import Examination
-from pipeline.report import Report
+from sapnet_pipe.data.checks.findings import Finding
+from sapnet_pipe.pipeline.doctor.estimate import Estimate, spoken_time
+from sapnet_pipe.pipeline.doctor.machine import gigabytes
+from sapnet_pipe.pipeline.doctor.packages import OPTIONAL, Package
+from sapnet_pipe.pipeline.doctor.probe import Probe
+from sapnet_pipe.pipeline.doctor.run import Examination
+from sapnet_pipe.pipeline.report import Report
 
 if TYPE_CHECKING:
-    from data.checks.preflight import CheckedFile
+    from sapnet_pipe.data.checks.preflight import CheckedFile
 
 _WITHOUT = {
     "detectron2": "not installed; train-seg takes the builtin engine",

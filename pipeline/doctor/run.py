@@ -5,17 +5,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data.checks.findings import Finding, Findings, Kind
-from pipeline.doctor.estimate import Estimate, estimate_bags
-from pipeline.doctor.machine import Machine, free_disk, gigabytes, look_at_machine
-from pipeline.doctor.packages import OPTIONAL, REQUIRED, Package, check_packages, our_version, table_of
-from pipeline.doctor.probe import Probe, probe_packages
-from pipeline.doctor.sam_weights import SamWeights, check_sam_weights
-from pipeline.doctor.settings import DoctorSettings
-from pipeline.settings import resolve_settings
+from sapnet_pipe.data.checks.findings import Finding, Findings, Kind
+from sapnet_pipe.pipeline.doctor.estimate import Estimate, estimate_bags
+from sapnet_pipe.pipeline.doctor.machine import Machine, free_disk, gigabytes, look_at_machine
+from sapnet_pipe.pipeline.doctor.packages import OPTIONAL, REQUIRED, Package, check_packages, our_version, table_of
+from sapnet_pipe.pipeline.doctor.probe import Probe, probe_packages
+from sapnet_pipe.pipeline.doctor.sam_weights import SamWeights, check_sam_weights
+from sapnet_pipe.pipeline.doctor.settings import DoctorSettings
+from sapnet_pipe.pipeline.settings import resolve_settings
 
 if TYPE_CHECKING:
-    from data.checks.preflight import CheckedFile
+    from sapnet_pipe.data.checks.preflight import CheckedFile
 
 _FOR_FILES = ("numpy", "cv2", "PIL", "pycocotools")  # what reading files takes
 _NOT_CHECKED = Kind("files-not-checked", "files could not be checked", "Mend those first")
@@ -111,7 +111,11 @@ def _check_files(
         return {}
     if not (points or labels or images):
         return {}
-    from data.checks.preflight import check_folder, check_labels, check_points  # OpenCV and pycocotools, known to work
+    from sapnet_pipe.data.checks.preflight import (  # OpenCV and pycocotools, known to work
+        check_folder,
+        check_labels,
+        check_points,
+    )
 
     checks: dict[str, Callable[..., CheckedFile]] = {"points": check_points, "labels": check_labels}
     files = {

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from data.checks.findings import Findings, Kind
-from data.errors import UserError
-from data.files import sha256_file
-from pipeline.doctor.machine import free_disk, gigabytes
-from stages.bags.checkpoints import OFFICIAL, TINY_WEIGHTS, cache_folder
+from sapnet_pipe.data.checks.findings import Findings, Kind
+from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.files import sha256_file
+from sapnet_pipe.pipeline.doctor.machine import free_disk, gigabytes
+from sapnet_pipe.stages.bags.sam.checkpoints import OFFICIAL, TINY_WEIGHTS, cache_folder
 
 _BYTES = {"vit_b": 375_042_383, "vit_l": 1_249_524_607, "vit_h": 2_564_550_879}  # of the published files
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Mapping
 
-from data.bag_schema import FailedImage
-from data.errors import UserError
-from data.point_set import PointSet
+from sapnet_pipe.data.bag_store.schema import FailedImage
+from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.points.point_set import PointSet
 
 _RETRY = "mend them and give --retry-failed"
 

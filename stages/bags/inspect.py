@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from data.bag_choice import FIXED_RULES, TOKENS, best_in_bag, fixed_choice
-from data.bag_filesystem import Location
-from data.bag_store import BagStore
-from data.bag_table import BagTable
-from data.coco import InstanceDataset, counts_of
-from data.errors import UserError
-from data.masks import rle_iou
+from sapnet_pipe.data.bag_store.choice import FIXED_RULES, TOKENS, best_in_bag, fixed_choice
+from sapnet_pipe.data.bag_store.filesystem import Location
+from sapnet_pipe.data.bag_store.store import BagStore
+from sapnet_pipe.data.bag_store.table import BagTable
+from sapnet_pipe.data.coco.instances import InstanceDataset, counts_of
+from sapnet_pipe.data.coco.masks import rle_iou
+from sapnet_pipe.data.errors import UserError
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 _PROMPTS = ("point", "box_1", "box_2", "box_3")

@@ -4,11 +4,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from data.coco import ImageRecord
-from data.errors import UserError
-from data.files import resolve_inside
-from data.images import image_size, read_image
-from data.point_set import PointSet
+from sapnet_pipe.data.coco.instances import ImageRecord
+from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.files import resolve_inside
+from sapnet_pipe.data.images import image_size, read_image
+from sapnet_pipe.data.points.point_set import PointSet
 
 
 def image_field(image: ImageRecord) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from data.bag_filesystem import Location
+from sapnet_pipe.data.bag_store.filesystem import Location
 
 # Compressed bytes of a mask with its box and scores; on photographs of COCO's size (measured with the tiny SAM).
 _MASK_BYTES = 300

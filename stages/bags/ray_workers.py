@@ -16,11 +16,11 @@ from typing import Any
 
 import torch
 
-from data.errors import UserError
-from stages.bags.checkpoints import checkpoint_sha256
-from stages.bags.config import BagsConfig
-from stages.bags.tasks import Kept, ShardTask, encode_task
-from stages.bags.worker import BagJob, BagWorker
+from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.stages.bags.config import BagsConfig
+from sapnet_pipe.stages.bags.sam.checkpoints import checkpoint_sha256
+from sapnet_pipe.stages.bags.tasks import Kept, ShardTask, encode_task
+from sapnet_pipe.stages.bags.worker import BagJob, BagWorker
 
 _DEATHS = 10  # of workers over one shard, after which it is not chance
 _AHEAD = 2  # shards in a worker's hands, so that none waits for the next

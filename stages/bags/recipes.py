@@ -14,13 +14,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from data.bag_choice import TOKENS
-from data.bag_schema import Bag
-from data.coco import ImageRecord
-from data.masks import encode_mask, rle_iou
-from stages.bags.decoded_masks import DecodedMasks
-from stages.bags.mask_enlarging import STABILITY_OFFSET
-from stages.bags.sam import EncodedImage, SamPrompter
+from sapnet_pipe.data.bag_store.choice import TOKENS
+from sapnet_pipe.data.bag_store.schema import Bag
+from sapnet_pipe.data.coco.instances import ImageRecord
+from sapnet_pipe.data.coco.masks import encode_mask, rle_iou
+from sapnet_pipe.stages.bags.sam.adapter import EncodedImage, SamPrompter
+from sapnet_pipe.stages.bags.sam.decoded_masks import DecodedMasks
+from sapnet_pipe.stages.bags.sam.mask_enlarging import STABILITY_OFFSET
 
 EMPTY, DUPLICATE, PIXEL = "empty_masks", "near_duplicate_masks", "points_kept_as_one_pixel"
 

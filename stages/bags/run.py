@@ -10,25 +10,24 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from data.bag_filesystem import Location, store_folder
-from data.bag_manifest import MANIFEST, BagIdentity, BagManifest
-from data.bag_writer import BagWriter, open_writer
-from data.errors import UserError
-from data.files import sha256_file
-from data.point_set import PointSet
-from stages.bags.checkpoints import checkpoint_sha256
-from stages.bags.config import BagsConfig
-from stages.bags.failures import FailureBudget
-from stages.bags.here import make_here
-from stages.bags.on_ray import make_on_ray
-from stages.bags.parts import wanted_shards
-from stages.bags.preflight import find_images
-from stages.bags.progress import Estimate, Rates
-from stages.bags.recipes import RECIPES
-from stages.bags.speed import encodes_together, precision_name
-from stages.bags.tasks import ShardTask, plan_tasks
-from stages.bags.worker import BagJob
-from stages.devices import limit_threads
+from sapnet_pipe.data.bag_store.filesystem import Location, store_folder
+from sapnet_pipe.data.bag_store.manifest import MANIFEST, BagIdentity, BagManifest
+from sapnet_pipe.data.bag_store.writer import BagWriter, open_writer
+from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.files import sha256_file
+from sapnet_pipe.data.points.point_set import PointSet
+from sapnet_pipe.stages.bags.config import BagsConfig
+from sapnet_pipe.stages.bags.failures import FailureBudget
+from sapnet_pipe.stages.bags.local_executor import make_here
+from sapnet_pipe.stages.bags.preflight import find_images
+from sapnet_pipe.stages.bags.progress import Estimate, Rates
+from sapnet_pipe.stages.bags.ray_executor import make_on_ray
+from sapnet_pipe.stages.bags.recipes import RECIPES
+from sapnet_pipe.stages.bags.sam.checkpoints import checkpoint_sha256
+from sapnet_pipe.stages.bags.sam.options import encodes_together, precision_name
+from sapnet_pipe.stages.bags.tasks import ShardTask, plan_tasks, wanted_shards
+from sapnet_pipe.stages.bags.worker import BagJob
+from sapnet_pipe.stages.training.devices import limit_threads
 
 
 @dataclass(frozen=True)

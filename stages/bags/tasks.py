@@ -1,15 +1,16 @@
 """What is to be done for one shard, and its bytes when that is done: here, in a thread, or on another machine."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from data.bag_schema import Bag
-from data.bag_writer import BagWriter, encode_bags
-from data.errors import UserError
-from data.point_set import PointSet
-from stages.bags.failures import failed_images
-from stages.bags.worker import ShardResult
+from sapnet_pipe.data.bag_store.schema import Bag
+from sapnet_pipe.data.bag_store.writer import BagWriter, encode_bags
+from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.points.point_set import PointSet
+from sapnet_pipe.stages.bags.failures import failed_images
+from sapnet_pipe.stages.bags.worker import ShardResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,3 +76,18 @@ def encode_task(task: ShardTask, kept: Kept, made: ShardResult, points: PointSet
     dropped.update(made.dropped)
     failed = failed_images({**task.lost, **made.failures}, points)
     return encode_bags(task.index, bags, dropped, failed, fingerprint)
+
+
+def wanted_shards(part: str, shards: int) -> range:
+    """The shards of part ``K/N``: the K-th of N runs of consecutive shards that together are all of them.
+
+    Raises: UserError if `part` is not K/N with 1 <= K <= N, or there are fewer shards than parts.
+    """
+    match = re.fullmatch(r"([1-9]\d{0,8})/([1-9]\d{0,8})", part)
+    if match is None or int(match[1]) > int(match[2]):
+        raise UserError("settings", "part", part, "which is not K/N with K from 1 to N", "Give for example part=2/8")
+    place, count = int(match[1]), int(match[2])
+    if count > shards:
+        mend = f"Make at most {shards} parts, or lower shard_images in all of them"
+        raise UserError("settings", "part", part, f"but there are only {shards} shards to share out", mend)
+    return range((place - 1) * shards // count, place * shards // count)

@@ -11,14 +11,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from data.bag_choice import TOKENS
-from data.bag_filesystem import Location, StoreFolder, store_folder
-from data.bag_manifest import MANIFEST, BagManifest, ShardEntry, read_manifest
-from data.bag_schema import FEATURE_COLUMN, FailedImage, ShardLabel
-from data.bag_store import open_shard
-from data.bag_table import BagTable, bag_table
-from data.errors import UserError
-from data.masks import check_counts, rle_area, rle_box
+from sapnet_pipe.data.bag_store.choice import TOKENS
+from sapnet_pipe.data.bag_store.filesystem import Location, StoreFolder, store_folder
+from sapnet_pipe.data.bag_store.manifest import MANIFEST, BagManifest, ShardEntry, read_manifest
+from sapnet_pipe.data.bag_store.schema import FEATURE_COLUMN, FailedImage, ShardLabel
+from sapnet_pipe.data.bag_store.store import open_shard
+from sapnet_pipe.data.bag_store.table import BagTable, bag_table
+from sapnet_pipe.data.coco.masks import check_counts, rle_area, rle_box
+from sapnet_pipe.data.errors import UserError
 
 _PROMPTS = 4
 _MEND = "Delete that shard and run generate-bags again with the same settings, which makes only what is missing"

@@ -16,18 +16,18 @@ from pathlib import Path
 
 import numpy as np
 
-from data.bag_schema import Bag
-from data.errors import UserError
-from data.images import read_image
-from data.point_set import PointSet
-from stages.bags.background import InBackground, fetched_ahead
-from stages.bags.checkpoints import checkpoint_path
-from stages.bags.config import BagsConfig
-from stages.bags.preflight import image_field
-from stages.bags.recipes import RECIPES, Point, PromptedPoint, make_bag, prompt
-from stages.bags.sam import PreparedImage, load_sam
-from stages.bags.speed import encode_batch, repeatable, sam_options
-from stages.devices import pick_device
+from sapnet_pipe.data.bag_store.schema import Bag
+from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.images import read_image
+from sapnet_pipe.data.points.point_set import PointSet
+from sapnet_pipe.stages.bags.background import InBackground, fetched_ahead
+from sapnet_pipe.stages.bags.config import BagsConfig
+from sapnet_pipe.stages.bags.preflight import image_field
+from sapnet_pipe.stages.bags.recipes import RECIPES, Point, PromptedPoint, make_bag, prompt
+from sapnet_pipe.stages.bags.sam.adapter import PreparedImage, load_sam
+from sapnet_pipe.stages.bags.sam.checkpoints import checkpoint_path
+from sapnet_pipe.stages.bags.sam.options import encode_batch, repeatable, sam_options
+from sapnet_pipe.stages.training.devices import pick_device
 
 _IMAGES_IN_HAND = 2  # whose masks wait for their run-length codes: at 60 points some 300 MB each
 

@@ -7,13 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stages.image_batch import View, batch_images, masks_to_view, view_of
-from stages.processes import Share
-from stages.segment.config import HeadConfig, ImageConfig
-from stages.segment.image_targets import Untrained, image_targets
-from stages.segment.labels import LabelledImage, LabelSet, read_masks
-from stages.segment.mask_head import MASK_STRIDE
-from stages.segment.targets import ImageTargets
+from sapnet_pipe.stages.segment.config import HeadConfig, ImageConfig
+from sapnet_pipe.stages.segment.labels import LabelledImage, LabelSet, read_masks
+from sapnet_pipe.stages.segment.solov2.heads import MASK_STRIDE
+from sapnet_pipe.stages.segment.solov2.image_targets import Untrained, image_targets
+from sapnet_pipe.stages.segment.solov2.targets import ImageTargets
+from sapnet_pipe.stages.training.image_batch import View, batch_images, masks_to_view, view_of
+from sapnet_pipe.stages.training.processes import Share
 
 _ALONE = Share()
 

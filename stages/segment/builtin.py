@@ -5,13 +5,12 @@ from collections.abc import Callable
 from torch import nn
 from torchvision.models.resnet import Bottleneck
 
-from stages.backbone import ResNetFpn, load_trunk
-from stages.backbone_config import build_backbone, settle
-from stages.segment.config import HeadConfig, SegmentBackboneConfig
-from stages.segment.instance_head import InstanceHead
-from stages.segment.mask_head import MaskHead
-from stages.segment.pickled_weights import is_pickled, read_pickled_backbone
-from stages.segment.solov2 import SOLOv2
+from sapnet_pipe.stages.segment.config import HeadConfig, SegmentBackboneConfig
+from sapnet_pipe.stages.segment.solov2.heads import InstanceHead, MaskHead
+from sapnet_pipe.stages.segment.solov2.model import SOLOv2
+from sapnet_pipe.stages.segment.weights.pickled_weights import is_pickled, read_pickled_backbone
+from sapnet_pipe.stages.training.backbone import ResNetFpn, load_trunk
+from sapnet_pipe.stages.training.backbone_config import build_backbone, settle
 
 
 def build_solov2(

@@ -4,11 +4,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
-from stages.backbone import STRIDES
-from stages.backbone_config import BackboneConfig
-from stages.segment.instance_head import HeadNorm
-from stages.segment.matrix_nms import NmsKernel
-from stages.train_config import TrainConfig
+from sapnet_pipe.stages.segment.solov2.heads import HeadNorm
+from sapnet_pipe.stages.segment.solov2.matrix_nms import NmsKernel
+from sapnet_pipe.stages.training.backbone import STRIDES
+from sapnet_pipe.stages.training.backbone_config import BackboneConfig
+from sapnet_pipe.stages.training.config import TrainConfig
 
 EngineName = Literal["auto", "detectron2", "builtin"]
 

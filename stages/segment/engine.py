@@ -4,9 +4,9 @@ import importlib
 import warnings
 from pathlib import Path
 
-from data.errors import UserError
-from stages.checkpoint import checkpoint_path
-from stages.segment.config import EngineName
+from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.stages.segment.config import EngineName
+from sapnet_pipe.stages.training.checkpoint import checkpoint_path
 
 LAST_DETECTRON2_CHECKPOINT = "last_checkpoint"
 INSTALL = (
@@ -44,7 +44,7 @@ def detectron2_problem() -> str | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            importlib.import_module("stages.segment.d2.run")
+            importlib.import_module("sapnet_pipe.stages.segment.detectron2.run")
     except Exception as error:  # an old or half-built Detectron2 fails with all kinds of errors
         return " ".join(f"{type(error).__name__}: {error}".split())
     return None

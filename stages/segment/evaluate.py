@@ -4,12 +4,12 @@ from pathlib import Path
 
 import torch
 
-from data.coco import Category, InstanceDataset, read_instances
-from data.errors import UserError
-from data.evaluation.coco_ap import coco_ap
-from stages.segment.model_file import ModelDescription
-from stages.segment.results import coco_results
-from stages.segment.solov2 import SOLOv2
+from sapnet_pipe.data.coco.instances import Category, InstanceDataset, read_instances
+from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.evaluation.coco_ap import coco_ap
+from sapnet_pipe.stages.segment.results import coco_results
+from sapnet_pipe.stages.segment.solov2.model import SOLOv2
+from sapnet_pipe.stages.segment.weights.model_file import ModelDescription
 
 
 def read_truth(path: Path, categories: tuple[Category, ...]) -> InstanceDataset:

@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from data.coco import ImageRecord
-from data.coco_document import check_file_name
-from data.errors import UserError
-from data.files import read_json
-from data.images import image_size
+from sapnet_pipe.data.coco.document import check_file_name
+from sapnet_pipe.data.coco.instances import ImageRecord
+from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.files import read_json
+from sapnet_pipe.data.images import image_size
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 

@@ -7,12 +7,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data.coco import Category, ImageRecord, InstanceAnnotation, InstanceDataset, counts_of, read_instances
-from data.errors import UserError
-from data.files import resolve_inside
-from data.images import read_image
-from data.masks import decode_masks, rle_area
-from data.pseudo_labels import alternates_of, confidence_of
+from sapnet_pipe.data.coco.instances import (
+    Category,
+    ImageRecord,
+    InstanceAnnotation,
+    InstanceDataset,
+    counts_of,
+    read_instances,
+)
+from sapnet_pipe.data.coco.masks import decode_masks, rle_area
+from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.files import resolve_inside
+from sapnet_pipe.data.images import read_image
+from sapnet_pipe.data.labels.pseudo_labels import alternates_of, confidence_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,14 +8,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from data.coco import Category, ImageRecord
-from data.files import atomic_path
-from data.json_lines import write_coco
-from stages.devices import limit_threads, pick_device
-from stages.segment.config import TestConfig
-from stages.segment.image_list import images_of_file, images_of_folder
-from stages.segment.model_file import MODEL_FILE, load_model
-from stages.segment.results import coco_results
+from sapnet_pipe.data.coco.instances import Category, ImageRecord
+from sapnet_pipe.data.files import atomic_path
+from sapnet_pipe.data.json_files import write_coco
+from sapnet_pipe.stages.segment.config import TestConfig
+from sapnet_pipe.stages.segment.image_list import images_of_file, images_of_folder
+from sapnet_pipe.stages.segment.results import coco_results
+from sapnet_pipe.stages.segment.weights.model_file import MODEL_FILE, load_model
+from sapnet_pipe.stages.training.devices import limit_threads, pick_device
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,20 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from data.boxes import xyxy_to_xywh
-from data.coco import Category, ImageRecord
-from data.masks import encode_masks
-from stages.image_batch import View, batch_images, view_of
-from stages.segment.config import TestConfig
-from stages.segment.inference import Candidates, Decoding, boxes_of_masks, find_candidates, full_masks
-from stages.segment.labels import read_record
-from stages.segment.solov2 import SOLOv2
+from sapnet_pipe.data.boxes import xyxy_to_xywh
+from sapnet_pipe.data.coco.instances import Category, ImageRecord
+from sapnet_pipe.data.coco.masks import encode_masks
+from sapnet_pipe.stages.segment.config import TestConfig
+from sapnet_pipe.stages.segment.labels import read_record
+from sapnet_pipe.stages.segment.solov2.inference import (
+    Candidates,
+    Decoding,
+    boxes_of_masks,
+    find_candidates,
+    full_masks,
+)
+from sapnet_pipe.stages.segment.solov2.model import SOLOv2
+from sapnet_pipe.stages.training.image_batch import View, batch_images, view_of
 
 _PIXELS_AT_ONCE = 1 << 24
 

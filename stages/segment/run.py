@@ -11,20 +11,18 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from data.coco import InstanceDataset
-from data.errors import UserError
-from data.evaluation.coco_ap import coco_ap
-from stages.devices import limit_threads, pick_device
-from stages.processes import gathered, is_first, own_share
-from stages.segment.batches import SegmentBatch, TrainBatches
-from stages.segment.builtin import build_solov2
-from stages.segment.config import Detectron2Config, LossConfig, SegmentConfig
-from stages.segment.engine import begun_engine, choose_engine
-from stages.segment.evaluate import evaluate_model, read_truth
-from stages.segment.labels import LabelSet, read_labels
-from stages.segment.layout import train_layout
-from stages.segment.losses import solov2_losses
-from stages.segment.model_file import (
+from sapnet_pipe.data.coco.instances import InstanceDataset
+from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.evaluation.coco_ap import coco_ap
+from sapnet_pipe.stages.segment.batches import SegmentBatch, TrainBatches
+from sapnet_pipe.stages.segment.builtin import build_solov2
+from sapnet_pipe.stages.segment.config import Detectron2Config, LossConfig, SegmentConfig
+from sapnet_pipe.stages.segment.engine import begun_engine, choose_engine
+from sapnet_pipe.stages.segment.evaluate import evaluate_model, read_truth
+from sapnet_pipe.stages.segment.labels import LabelSet, read_labels
+from sapnet_pipe.stages.segment.solov2.losses import solov2_losses
+from sapnet_pipe.stages.segment.solov2.model import SOLOv2
+from sapnet_pipe.stages.segment.weights.model_file import (
     MODEL_FILE,
     ModelDescription,
     load_initial_weights,
@@ -32,10 +30,11 @@ from stages.segment.model_file import (
     save_model,
     write_description,
 )
-from stages.segment.pixels import OUR_PIXELS
-from stages.segment.solov2 import SOLOv2
-from stages.train_config import lr_line
-from stages.training import resolve_length, train
+from sapnet_pipe.stages.segment.weights.pixels import OUR_PIXELS
+from sapnet_pipe.stages.training.config import lr_line
+from sapnet_pipe.stages.training.devices import limit_threads, pick_device, train_layout
+from sapnet_pipe.stages.training.loop import resolve_length, train
+from sapnet_pipe.stages.training.processes import gathered, is_first, own_share
 
 
 @dataclass(frozen=True)
@@ -178,8 +177,8 @@ def _train_builtin(start: _Start, config: SegmentConfig, device: torch.device) -
 
 def _train_detectron2(start: _Start, config: SegmentConfig) -> _Done:
     """Detectron2 begins with the very weights that the builtin engine would begin with."""
-    from stages.segment.d2.run import PREDICTIONS, Job
-    from stages.segment.d2.run import train as train_with_detectron2
+    from sapnet_pipe.stages.segment.detectron2.run import PREDICTIONS, Job
+    from sapnet_pipe.stages.segment.detectron2.run import train as train_with_detectron2
 
     description = start.description.model_copy(update={"pixels": OUR_PIXELS})
     weights = start.out / "model_start.pth"

@@ -7,7 +7,7 @@ count the bags of all processes, so that all of them decide alike. They forget a
 import torch
 from torch import Tensor, nn
 
-from stages.processes import summed
+from sapnet_pipe.stages.training.processes import summed
 
 DECAY = 0.98
 

@@ -4,9 +4,9 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from stages.backbone_config import BackboneConfig
-from stages.select.frozen.config import FrozenConfig
-from stages.train_config import TrainConfig
+from sapnet_pipe.stages.select.frozen.config import FrozenConfig
+from sapnet_pipe.stages.training.backbone_config import BackboneConfig
+from sapnet_pipe.stages.training.config import TrainConfig
 
 FROZEN_TEST_BATCH = 32
 TRAINED_METHODS = ("sapnet", "single-mil")

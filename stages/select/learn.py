@@ -8,20 +8,23 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
-from data.files import disk_errors, read_json, write_json
-from stages.backbone_config import BackboneConfig, build_backbone
-from stages.checkpoint import checkpoint_path, load_checkpoint
-from stages.metric_log import MetricLog, metrics_size
-from stages.processes import is_first, own_share
-from stages.select.bag_images import BagImages
-from stages.select.batches import TrainBatches
-from stages.select.config import SelectConfig
-from stages.select.frozen.source import FrozenSource
-from stages.select.model import Selector
-from stages.select.seed_guard import AtChanceError, SeedGuard, judged_at, learning_sign, seed_of_attempt
-from stages.select.step_losses import StepLosses
-from stages.training import TrainResult, resolve_length, train
+from sapnet_pipe.data.files import disk_errors, read_json, write_json
+from sapnet_pipe.stages.select.batches.bag_images import BagImages
+from sapnet_pipe.stages.select.batches.loader import TrainBatches
+from sapnet_pipe.stages.select.batches.select_batch import SelectBatch
+from sapnet_pipe.stages.select.config import SelectConfig
+from sapnet_pipe.stages.select.frozen.source import FrozenSource
+from sapnet_pipe.stages.select.method.completeness import completeness_loss, completeness_target
+from sapnet_pipe.stages.select.method.losses import negative_loss, prm_loss, psm_loss
+from sapnet_pipe.stages.select.network.model import Selector, SelectorOutput
+from sapnet_pipe.stages.select.seed_guard import AtChanceError, SeedGuard, judged_at, learning_sign, seed_of_attempt
+from sapnet_pipe.stages.training.backbone_config import BackboneConfig, build_backbone
+from sapnet_pipe.stages.training.checkpoint import checkpoint_path, load_checkpoint
+from sapnet_pipe.stages.training.loop import TrainResult, resolve_length, train
+from sapnet_pipe.stages.training.metric_log import MetricLog, metrics_size
+from sapnet_pipe.stages.training.processes import is_first, own_share
 
 EVENT = "seed_guard"
 _LOG = logging.getLogger(__name__)
@@ -65,7 +68,7 @@ def learn(
     Args:
         num_classes: Classes of the store, also those without a bag.
         frozen: Features to train on in place of the photographs.
-    Raises: UserError as `stages.training.train`.
+    Raises: UserError as `stages.training.loop.train`.
     """
     length = resolve_length(config.train, len(images))
     present = len(np.unique(images.class_index))
@@ -170,3 +173,37 @@ def _restarts(out: Path) -> list[dict[str, Any]]:
     with disk_errors(path):
         records = [json.loads(line) for line in path.read_text().splitlines()]
     return [record for record in records if record.get("event") == EVENT]
+
+
+class StepLosses:
+    """``loss_fn`` for `stages.training.loop.train`: weighted losses, and the share of bags of the right class.
+
+    All are divided by the bags of the whole batch over the number of processes, so that their mean over the processes
+    is the value of the whole batch.
+    """
+
+    def __init__(self, config: SelectConfig) -> None:
+        self.config = config
+
+    def __call__(self, net: nn.Module, batch: SelectBatch) -> dict[str, Tensor]:
+        output: SelectorOutput = net(batch)
+        bag = output.scores.sum(dim=1)  # (N, C + 1)
+        bags = batch.whole.bags / own_share().count
+        values = {
+            "loss_psm": self.config.psm_weight * psm_loss(output.scores, batch.class_index, batch.valid, num_bags=bags),
+            "bag_accuracy": (bag.argmax(dim=1) == batch.class_index).sum() / bags,
+        }
+        weights = output.own.sum(dim=1).detach()
+        if output.completeness is not None:
+            chosen = output.box if output.prm is None else output.prm.box
+            wanted = completeness_target(batch.boxes, chosen, self.config.completeness.target)
+            loss = completeness_loss(output.completeness, wanted, batch.valid, weights, bags)
+            values["loss_completeness"] = self.config.completeness.weight * loss
+        if output.prm is not None:
+            positive = prm_loss(output.prm.scores, batch.class_index, output.prm.valid, weights, bags)
+            values["loss_prm"] = self.config.prm.positive_weight * positive
+            if self.config.negatives.enabled:
+                logits = output.prm.negative_logits
+                negative = negative_loss(logits, logits.new_ones(len(logits)), bags)
+                values["loss_negative"] = self.config.prm.negative_weight * negative
+        return values

@@ -12,23 +12,23 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from data.bag_store import BagStore
-from data.bag_table import BagTable
-from data.coco import InstanceDataset
-from data.errors import UserError
-from data.explanations import ExplanationWriter, open_explanations
-from stages.metric_log import MetricLog, metrics_size
-from stages.processes import is_first
-from stages.select.bag_images import BagImages, group_images, require_images
-from stages.select.config import TRAINED_METHODS, SelectConfig, for_frozen, for_method
-from stages.select.export import export_labels
-from stages.select.frozen.source import FrozenSource, open_source
-from stages.select.learn import Learned, cannot_learn, learn
-from stages.select.quality import baselines, compare_choices, mask_overlaps, oracle_choice
-from stages.select.rules import as_selection, select_by_rule
-from stages.select.selection import Selection
-from stages.select.selection_pass import explain_rule, select_all
-from stages.train_config import lr_line
+from sapnet_pipe.data.bag_store.store import BagStore
+from sapnet_pipe.data.bag_store.table import BagTable
+from sapnet_pipe.data.coco.instances import InstanceDataset
+from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.labels.explanations import ExplanationWriter, open_explanations
+from sapnet_pipe.stages.select.batches.bag_images import BagImages, group_images, require_images
+from sapnet_pipe.stages.select.config import TRAINED_METHODS, SelectConfig, for_frozen, for_method
+from sapnet_pipe.stages.select.frozen.source import FrozenSource, open_source
+from sapnet_pipe.stages.select.learn import Learned, cannot_learn, learn
+from sapnet_pipe.stages.select.selection.baselines import as_selection, select_by_rule
+from sapnet_pipe.stages.select.selection.choose import Selection
+from sapnet_pipe.stages.select.selection.export import export_labels
+from sapnet_pipe.stages.select.selection.pass_over import explain_rule, select_all
+from sapnet_pipe.stages.select.selection.quality import baselines, compare_choices, mask_overlaps, oracle_choice
+from sapnet_pipe.stages.training.config import lr_line
+from sapnet_pipe.stages.training.metric_log import MetricLog, metrics_size
+from sapnet_pipe.stages.training.processes import is_first
 
 LABELS, EXPLANATIONS = "pseudo_labels.json", "explain.parquet"
 FALLBACK = "sam-top1"
@@ -88,7 +88,7 @@ def run(
     Args:
         out: The run folder, which exists.
         truth: Masks whose annotation ids are the point ids; for measuring, and for the method oracle.
-        explain: Also write ``out/explain.parquet``: the scores of every mask at every step (`data.explanations`).
+        explain: Also write ``out/explain.parquet``: every mask's scores at every step (`data.labels.explanations`).
         resume: Go on with an interrupted training.
     Raises: UserError for images or shards that cannot be read, or settings that cannot work.
     """

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from stages.select.config import GuardConfig
-from stages.select.model import Selector
+from sapnet_pipe.stages.select.config import GuardConfig
+from sapnet_pipe.stages.select.network.model import Selector
 
 EARLIEST = 100
 OBJECT_CHANCE, OBJECT_WANTED = 0.5, 0.75
@@ -69,7 +69,7 @@ def accuracy_wanted(num_classes: int, factor: float) -> float:
 
 @dataclass(frozen=True)
 class SeedGuard:
-    """Judges a training once; ``on_step`` for `stages.training.train`.
+    """Judges a training once; ``on_step`` for `stages.training.loop.train`.
 
     Attributes:
         iteration: When to judge.

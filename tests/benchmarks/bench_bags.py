@@ -12,7 +12,6 @@ stage over that of the bare network (encoder and decoder alone) on the same inpu
 
 import argparse
 import json
-import os
 import statistics
 import sys
 import tempfile
@@ -29,27 +28,24 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from segment_anything import SamPredictor, sam_model_registry
 
-ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
-
-from store_figures import store_figures  # noqa: E402
-
-from data.bag_schema import ShardLabel, encode_shard  # noqa: E402
-from data.coco import Category, ImageRecord  # noqa: E402
-from data.files import write_bytes  # noqa: E402
-from data.images import read_image  # noqa: E402
-from data.point_set import PointSet, build_point_set  # noqa: E402
-from data.scenes import render_scene  # noqa: E402
-from data.scenes.seeds import DEMO_TRAIN  # noqa: E402
-from stages.bags.config import BagsConfig  # noqa: E402
-from stages.bags.recipes import RECIPES, make_bag, prompt  # noqa: E402
-from stages.bags.sam import EncodedImage  # noqa: E402
-from stages.bags.worker import BagJob, BagWorker, points_of  # noqa: E402
-from stages.devices import limit_threads  # noqa: E402
+from sapnet_pipe.data.bag_store.schema import ShardLabel, encode_shard
+from sapnet_pipe.data.coco.instances import Category, ImageRecord
+from sapnet_pipe.data.files import write_bytes
+from sapnet_pipe.data.images import read_image
+from sapnet_pipe.data.points.point_set import PointSet, build_point_set
+from sapnet_pipe.data.scenes import render_scene
+from sapnet_pipe.data.scenes.dataset import DEMO_TRAIN
+from sapnet_pipe.stages.bags.config import BagsConfig
+from sapnet_pipe.stages.bags.recipes import RECIPES, make_bag, prompt
+from sapnet_pipe.stages.bags.sam.adapter import EncodedImage
+from sapnet_pipe.stages.bags.worker import BagJob, BagWorker, points_of
+from sapnet_pipe.stages.training.devices import limit_threads
+from tests.benchmarks.store_figures import store_figures
+from tests.places import SHARED
 
 ROUNDS, MANY, USUAL = 5, 20, 7  # USUAL: points of an image of COCO
 STORED_POINTS, SCENES, ENLARGED = 100_000, 40, 2
-PHOTOGRAPHS = Path(os.environ.get("SAPNET_SHARED", ROOT.parent / "shared")) / "data/tiny-coco/images/val2017"
+PHOTOGRAPHS = SHARED / "data/tiny-coco/images/val2017"
 
 
 class Clock:

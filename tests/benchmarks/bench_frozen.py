@@ -6,7 +6,6 @@ reading the store, training, choosing, writing the labels. Of the full training 
 to the preset's length.
 """
 
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,20 +14,17 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT)]
-
-from data.bag_manifest import BagIdentity  # noqa: E402
-from data.bag_schema import Bag  # noqa: E402
-from data.bag_store import BagStore  # noqa: E402
-from data.bag_writer import open_writer  # noqa: E402
-from data.boxes import mask_to_box  # noqa: E402
-from data.coco import Category  # noqa: E402
-from data.masks import encode_masks  # noqa: E402
-from pipeline.settings import resolve_settings  # noqa: E402
-from stages.select.config import SelectConfig  # noqa: E402
-from stages.select.presets import PRESETS  # noqa: E402
-from stages.select.run import SelectSummary, run  # noqa: E402
+from sapnet_pipe.data.bag_store.manifest import BagIdentity
+from sapnet_pipe.data.bag_store.schema import Bag
+from sapnet_pipe.data.bag_store.store import BagStore
+from sapnet_pipe.data.bag_store.writer import open_writer
+from sapnet_pipe.data.boxes import mask_to_box
+from sapnet_pipe.data.coco.instances import Category
+from sapnet_pipe.data.coco.masks import encode_masks
+from sapnet_pipe.pipeline.settings import resolve_settings
+from sapnet_pipe.stages.select.config import SelectConfig
+from sapnet_pipe.stages.select.presets import PRESETS
+from sapnet_pipe.stages.select.run import SelectSummary, run
 
 SIDE, IMAGES, POINTS, MASKS, CLASSES = 256, 240, 5, 5, 8
 STEPS = 60  # of the full training that are run

@@ -12,17 +12,23 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "stages" / "segment")]
-
-from reference_solov2 import (  # noqa: E402
+from sapnet_pipe.stages.segment.builtin import build_solov2
+from sapnet_pipe.stages.segment.config import HeadConfig, SegmentBackboneConfig
+from sapnet_pipe.stages.segment.solov2.inference import Decoding, decode
+from sapnet_pipe.stages.segment.solov2.losses import solov2_losses
+from sapnet_pipe.stages.segment.solov2.matrix_nms import matrix_nms
+from sapnet_pipe.stages.segment.solov2.targets import ImageTargets, build_targets
+from sapnet_pipe.stages.training.devices import (
+    limit_threads,
+    train_layout,
+)
+from tests.stages.segment.solov2.reference_solov2 import (
     GRIDS,
     RANGES,
     Outputs,
@@ -32,15 +38,6 @@ from reference_solov2 import (  # noqa: E402
     plain_matrix_nms,
     plain_targets,
 )
-
-from stages.devices import limit_threads  # noqa: E402
-from stages.segment.builtin import build_solov2  # noqa: E402
-from stages.segment.config import HeadConfig, SegmentBackboneConfig  # noqa: E402
-from stages.segment.inference import Decoding, decode  # noqa: E402
-from stages.segment.layout import train_layout  # noqa: E402
-from stages.segment.losses import solov2_losses  # noqa: E402
-from stages.segment.matrix_nms import matrix_nms  # noqa: E402
-from stages.segment.targets import ImageTargets, build_targets  # noqa: E402
 
 CLASSES = 80
 STRIDES = HeadConfig().strides

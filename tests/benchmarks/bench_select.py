@@ -13,17 +13,13 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 
-ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "stages" / "select"), str(ROOT / "tests" / "benchmarks")]
-
-from bench_frozen import bench_frozen  # noqa: E402
-from step_maths import random_step, step_maths  # noqa: E402
-from test_select_step_maths import equal_to_loop, loop_of  # noqa: E402
+from tests.benchmarks.bench_frozen import bench_frozen
+from tests.stages.select.method.step_maths import random_step, step_maths
+from tests.stages.select.method.test_select_step_maths import equal_to_loop, loop_of
 
 POINTS = (7, 20, 60)
 RUNS = 30

@@ -12,10 +12,10 @@ import threading
 import time
 from pathlib import Path
 
-from data.points import read_points
-from data.scenes.dataset import write_scene_dataset
-from stages.bags.config import BagsConfig
-from stages.bags.run import run
+from sapnet_pipe.data.points.reader import read_points
+from sapnet_pipe.data.scenes.dataset import write_scene_dataset
+from sapnet_pipe.stages.bags.config import BagsConfig
+from sapnet_pipe.stages.bags.run import run
 
 _SCENES = 500
 _LOOK_SECONDS = 0.5

@@ -16,13 +16,13 @@ from typing import Any
 import cv2
 import numpy as np
 
-from data.bag_manifest import BagIdentity
-from data.bag_schema import Bag
-from data.bag_store import BagStore
-from data.bag_writer import open_writer
-from data.boxes import xyxy_to_xywh
-from data.coco import Category
-from data.masks import encode_masks, rle_area, rle_box, runs_of
+from sapnet_pipe.data.bag_store.manifest import BagIdentity
+from sapnet_pipe.data.bag_store.schema import Bag
+from sapnet_pipe.data.bag_store.store import BagStore
+from sapnet_pipe.data.bag_store.writer import open_writer
+from sapnet_pipe.data.boxes import xyxy_to_xywh
+from sapnet_pipe.data.coco.instances import Category
+from sapnet_pipe.data.coco.masks import encode_masks, rle_area, rle_box, runs_of
 
 HEIGHT, WIDTH, MASKS, PER_IMAGE, SHARD_IMAGES = 480, 640, 6, 7, 64
 COCO_POINTS = 850_000

@@ -1,12 +1,13 @@
 """A small valid COCO file to break in one place at a time, and the real photographs where they are at hand."""
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.places import SHARED
 
 
 @pytest.fixture
@@ -51,8 +52,7 @@ def save(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def tiny_coco() -> Path:
     """Folder of 38 COCO photographs; skips where it is absent."""
-    shared = Path(os.environ.get("SAPNET_SHARED", Path(__file__).parents[3] / "shared"))
-    folder = shared / "data" / "tiny-coco"
+    folder = SHARED / "data" / "tiny-coco"
     if not folder.is_dir():
         pytest.skip(f"no photographs in {folder}: set SAPNET_SHARED to the folder that holds data/tiny-coco")
     return folder

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from data.boxes import box_area, mask_to_box, pairwise_iou, xywh_to_xyxy, xyxy_to_xywh
+from sapnet_pipe.data.boxes import box_area, mask_to_box, pairwise_iou, xywh_to_xyxy, xyxy_to_xywh
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.errors import UserError
-from data.images import image_size, read_image
+from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.images import image_size, read_image
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
 PIL_RGB = Image.fromarray(RGB)

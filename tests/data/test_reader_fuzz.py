@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from data.coco import counts_of, read_instances
-from data.errors import UserError
-from data.evaluation.coco_ap import coco_ap
-from data.point_sampling import sample_points
-from data.points import read_points
-from data.pseudo_labels import alternates_of, read_pseudo_labels
+from sapnet_pipe.data.coco.instances import counts_of, read_instances
+from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.evaluation.coco_ap import coco_ap
+from sapnet_pipe.data.labels.pseudo_labels import alternates_of, read_pseudo_labels
+from sapnet_pipe.data.points.reader import read_points
+from sapnet_pipe.data.points.sampling import sample_points
 
 JUNK: list[Any] = [None, True, False, 0, -1, 1.5, 10**30, float("nan"), float("inf"), "", "text", [], {}, [[]], [None]]
 JUNK += [{"id": 1}, [1, 2], [[1, 2, 3, 4, 5, 6]], "\0", 2**31, -(2**63), [float("nan")] * 4, 1e308, [1e308] * 6]

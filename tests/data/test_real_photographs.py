@@ -10,14 +10,14 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from data.boxes import xyxy_to_xywh
-from data.coco import counts_of, read_instances
-from data.evaluation.coco_ap import coco_ap
-from data.evaluation.mask_quality import mask_quality
-from data.images import image_size, read_image
-from data.masks import decode_mask, encode_mask, rle_box
-from data.point_sampling import STRATEGIES, sample_points
-from data.points import read_points, write_points
+from sapnet_pipe.data.boxes import xyxy_to_xywh
+from sapnet_pipe.data.coco.instances import counts_of, read_instances
+from sapnet_pipe.data.coco.masks import decode_mask, encode_mask, rle_box
+from sapnet_pipe.data.evaluation.coco_ap import coco_ap
+from sapnet_pipe.data.evaluation.mask_quality import mask_quality
+from sapnet_pipe.data.images import image_size, read_image
+from sapnet_pipe.data.points.reader import read_points, write_points
+from sapnet_pipe.data.points.sampling import STRATEGIES, sample_points
 
 SPLITS = ["train", "val"]
 

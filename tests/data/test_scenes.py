@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
-from data.coco import read_instances
-from data.scenes import CLASS_NAMES, render_scene, seeds
-from data.scenes.catalogue import build_object
-from data.scenes.dataset import write_scene_dataset
-from data.scenes.scene import Scene
+from sapnet_pipe.data.coco.instances import read_instances
+from sapnet_pipe.data.scenes import CLASS_NAMES, render_scene
+from sapnet_pipe.data.scenes import dataset as seeds
+from sapnet_pipe.data.scenes.catalogue import build_object
+from sapnet_pipe.data.scenes.dataset import write_scene_dataset
+from sapnet_pipe.data.scenes.scene import Scene
 
 SEEDS = range(40)
 

@@ -3,7 +3,8 @@
 The parts of a message between the stars must stand in it, in this order: file or option, field, value, mend.
 """
 
-from spoilers import (
+from sapnet_pipe.stages.bags.sam.checkpoints import TINY_WEIGHTS
+from tests.pipeline.spoilers import (
     Spoiler,
     both,
     copy,
@@ -22,9 +23,7 @@ from spoilers import (
     trap,
     write,
 )
-from toy_job import BAGS, SELECT, TRAIN
-
-from stages.bags.checkpoints import TINY_WEIGHTS
+from tests.pipeline.toy_job import BAGS, SELECT, TRAIN
 
 POINTS = "points --annotations truth.json --out new.json --quiet"
 NEW_BAGS = f"{BAGS} --out new"

@@ -5,9 +5,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from toy_job import BAGS, SELECT, TRAIN, write_toy
 
-from pipeline.cli import run
+from sapnet_pipe.pipeline.cli import run
+from tests.pipeline.toy_job import BAGS, SELECT, TRAIN, write_toy
 
 
 @pytest.fixture(scope="session")

@@ -4,12 +4,12 @@ import shlex
 from pathlib import Path
 
 import pytest
-from bad_input_cases import CASES
-from one_line import check_message
-from spoilers import TRAP, Spoiler
-from toy_job import snapshot
 
-from pipeline.cli import run
+from sapnet_pipe.pipeline.cli import run
+from tests.pipeline.bad_input_cases import CASES
+from tests.pipeline.one_line import check_message
+from tests.pipeline.spoilers import TRAP, Spoiler
+from tests.pipeline.toy_job import snapshot
 
 
 @pytest.mark.parametrize(

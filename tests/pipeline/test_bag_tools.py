@@ -7,10 +7,10 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from one_line import check_message
-from toy_job import BAGS, snapshot, write_toy
 
-from pipeline.cli import run
+from sapnet_pipe.pipeline.cli import run
+from tests.pipeline.one_line import check_message
+from tests.pipeline.toy_job import BAGS, snapshot, write_toy
 
 
 @pytest.fixture(scope="module")

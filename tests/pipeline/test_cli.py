@@ -1,7 +1,6 @@
 """The command line as people and programs use it: help, JSON, quiet, interruption, odd names."""
 
 import json
-import os
 import shlex
 import signal
 import subprocess
@@ -13,19 +12,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from one_line import check_message
 from PIL import Image
-from spoilers import TRAP, cut, trap
-from toy_job import BAGS, SELECT, TRAIN, snapshot
 
-from data.files import read_json, write_json
-from pipeline.cli import run
-from stages.checkpoint import load_tensors
-from stages.train_step import TrainStep
+from sapnet_pipe.data.files import read_json, write_json
+from sapnet_pipe.pipeline.cli import run
+from sapnet_pipe.stages.training.checkpoint import load_tensors
+from sapnet_pipe.stages.training.step import TrainStep
+from tests.pipeline.one_line import check_message
+from tests.pipeline.spoilers import TRAP, cut, trap
+from tests.pipeline.toy_job import BAGS, SELECT, TRAIN, snapshot
+from tests.places import child_environment
 
-ROOT = Path(__file__).resolve().parents[2]
-PROGRAM = [sys.executable, "-c", "from pipeline.cli import main; main()"]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+PROGRAM = [sys.executable, "-c", "from sapnet_pipe.pipeline.cli import main; main()"]
+ENVIRONMENT = child_environment()
 
 COMMANDS = {
     "points": "points --annotations truth.json --out new.json",

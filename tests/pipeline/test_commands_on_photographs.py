@@ -3,7 +3,6 @@
 import contextlib
 import io
 import json
-import os
 import shlex
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,12 @@ import torch
 from PIL import Image
 from pycocotools.coco import COCO
 from torchvision.datasets import CocoDetection, wrap_dataset_for_transforms_v2
-from toy_job import snapshot
 
-from data.files import read_json, write_json
-from pipeline.cli import run
+from sapnet_pipe.data.files import read_json, write_json
+from sapnet_pipe.pipeline.cli import run
+from tests.pipeline.toy_job import snapshot
+from tests.places import SHARED
 
-SHARED = Path(os.environ.get("SAPNET_SHARED", Path(__file__).parents[3] / "shared"))
 SMALL = "--set image.long_side=320 --set train.batch_size=2 --set train.max_iterations=3 --device cpu --json --quiet"
 FIVE_COMMANDS = {
     "points": "points --annotations truth.json --out points.json --json --quiet",

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from data.errors import UserError
-from data.files import read_json
-from pipeline.demo import demo_table, run_demo
+from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.files import read_json
+from sapnet_pipe.pipeline.demo.run import demo_table, run_demo
 
 SMALL = ["train_scenes=4", "test_scenes=2", "pictures=1", "select_iterations=2", "segment_iterations=2"]
 

@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from one_line import check_message
-from toy_job import BAGS, SELECT, TRAIN, snapshot
 
-from pipeline.cli import run
+from sapnet_pipe.pipeline.cli import run
+from tests.pipeline.one_line import check_message
+from tests.pipeline.toy_job import BAGS, SELECT, TRAIN, snapshot
 
 PREDICT = "predict --run seg --images images --out new/pred.json --quiet"
 COMMANDS = {

@@ -6,8 +6,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.masks import encode_mask
-from pipeline.pictures import Label, Panel, draw_labels, draw_masks, draw_strip, object_colour, write_picture
+from sapnet_pipe.data.coco.masks import encode_mask
+from sapnet_pipe.pipeline.pictures.draw import (
+    Label,
+    Panel,
+    draw_labels,
+    draw_masks,
+    draw_strip,
+    object_colour,
+    write_picture,
+)
 
 GREY = np.full((40, 60, 3), 120, np.uint8)
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from data.errors import UserError
-from data.files import read_json, write_json
-from pipeline.run_folder import RunFolder, open_run
+from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.files import read_json, write_json
+from sapnet_pipe.pipeline.run_folder import RunFolder, open_run
 
 
 class Settings(BaseModel, frozen=True):

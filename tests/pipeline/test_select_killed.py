@@ -1,6 +1,5 @@
 """`select` killed by SIGKILL and resumed ends with the labels of an undisturbed run."""
 
-import os
 import shlex
 import signal
 import subprocess
@@ -8,16 +7,16 @@ import sys
 import time
 from pathlib import Path
 
-from toy_job import SELECT
+from sapnet_pipe.pipeline.cli import run
+from tests.pipeline.toy_job import SELECT
+from tests.places import child_environment
 
-from pipeline.cli import run
-
-PROGRAM = [sys.executable, "-c", "from pipeline.cli import main; main()"]
+PROGRAM = [sys.executable, "-c", "from sapnet_pipe.pipeline.cli import main; main()"]
 COMMAND = SELECT.replace("train.max_iterations=2", "train.max_iterations=60") + " --set train.checkpoint_every=5"
 
 
 def test_a_killed_select_resumes_to_the_same_labels(job: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2]), "OMP_NUM_THREADS": "1"}
+    environment = child_environment()
     process = subprocess.Popen([*PROGRAM, *shlex.split(f"{COMMAND} --out killed")], env=environment)
     while not (job / "killed/checkpoints/last.pt").is_file() and process.poll() is None:
         time.sleep(0.01)

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, Field
 
-from data.errors import UserError
-from pipeline.settings import read_toml, resolve_settings, to_json_line, to_toml
+from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.pipeline.settings import read_toml, resolve_settings, to_json_line, to_toml
 
 
 class Inner(BaseModel, frozen=True, extra="forbid"):

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from data.errors import UserError
-from pipeline.side_by_side import side_by_side
+from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.pipeline.side_by_side import side_by_side
 
 needs_two_cores = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores: jobs run in turn")
 

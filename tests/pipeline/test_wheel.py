@@ -9,10 +9,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from toy_job import BAGS, write_toy
 
-ROOT = Path(__file__).resolve().parents[2]
-SOURCES = ("pyproject.toml", "README.md", "LICENSE", "pipeline", "stages", "data")
+from tests.pipeline.toy_job import BAGS, write_toy
+from tests.places import ROOT
+
+SOURCES = ("pyproject.toml", "README.md", "LICENSE", "src", "pipeline", "stages", "data")
 
 pytestmark = pytest.mark.slow
 
@@ -31,8 +32,10 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel, built as pip builds it, with the build tools that pyproject.toml asks for."""
     folder = tmp_path_factory.mktemp("sources")
     for name in SOURCES:
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copyfile
-        copy(ROOT / name, folder / name)
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=shutil.ignore_patterns("*.egg-info"))
+        else:
+            shutil.copyfile(ROOT / name, folder / name)
     call(sys.executable, "-m", "build", "--wheel", "--outdir", folder / "dist", folder, cwd=folder)
     (built,) = (folder / "dist").glob("*.whl")
     return built
@@ -63,11 +66,17 @@ def strangers(tmp_path: Path) -> Path:
 def test_the_wheel_has_the_weights_and_the_licence_and_no_tests(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
-    assert {"stages/bags/weights/tiny_sam.pt", "pipeline/ablate/presets/chain.toml"} <= set(names)
+    assert {
+        "sapnet_pipe/stages/bags/tiny_sam/tiny_sam.pt",
+        "sapnet_pipe/pipeline/ablate/presets/chain.toml",
+        "sapnet_pipe/py.typed",
+    } <= set(names)
     assert any(name.endswith("LICENSE") for name in names)
-    assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"data", "pipeline", "stages"}
+    assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"sapnet_pipe"}
     sources = {
-        str(path.relative_to(ROOT)) for floor in ("data", "pipeline", "stages") for path in (ROOT / floor).rglob("*.py")
+        f"sapnet_pipe/{path.relative_to(ROOT)}"
+        for floor in ("data", "pipeline", "stages")
+        for path in (ROOT / floor).rglob("*.py")
     }
     assert sources <= set(names)
 

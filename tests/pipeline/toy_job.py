@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from data.files import write_json
+from sapnet_pipe.data.files import write_json
 
 SIDE = 64
 OBJECTS = (("red", 6, 8, (220, 60, 50)), ("blue", 36, 34, (60, 90, 220)))

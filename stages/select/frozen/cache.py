@@ -15,17 +15,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from data.errors import UserError
-from data.files import disk_errors, read_json, write_json
-from stages.backbone import STRIDES, ResNetFpn
-from stages.devices import limit_threads, pick_device
-from stages.image_batch import View
-from stages.loader import load_in_order
-from stages.select.bag_images import BagImages
-from stages.select.batches import TestBatches
-from stages.select.config import SelectConfig
-from stages.select.frozen.grid import summed_area
-from stages.select.roi_head import ROI_LEVELS
+from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.files import disk_errors, read_json, write_json
+from sapnet_pipe.stages.select.batches.bag_images import BagImages
+from sapnet_pipe.stages.select.batches.loader import TestBatches
+from sapnet_pipe.stages.select.config import SelectConfig
+from sapnet_pipe.stages.select.frozen.grid import summed_area
+from sapnet_pipe.stages.select.network.roi_head import ROI_LEVELS
+from sapnet_pipe.stages.training.backbone import STRIDES, ResNetFpn
+from sapnet_pipe.stages.training.devices import limit_threads, pick_device
+from sapnet_pipe.stages.training.image_batch import View
+from sapnet_pipe.stages.training.loader import load_in_order
 
 _MAPS, _ABOUT = "maps.npy", "about.json"
 

@@ -11,15 +11,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from data.bag_schema import FEATURE_COLUMN
-from data.bag_store import BagStore
-from stages.image_batch import View
-from stages.select.bag_images import padded_index
-from stages.select.boxes import box_area, box_iou
-from stages.select.config import SelectConfig
-from stages.select.model import Selector
-from stages.select.roi_features import RoiFeatures
-from stages.select.select_batch import SelectBatch
+from sapnet_pipe.data.bag_store.schema import FEATURE_COLUMN
+from sapnet_pipe.data.bag_store.store import BagStore
+from sapnet_pipe.stages.select.batches.bag_images import padded_index
+from sapnet_pipe.stages.select.batches.select_batch import SelectBatch
+from sapnet_pipe.stages.select.config import SelectConfig
+from sapnet_pipe.stages.select.method.boxes import box_area, box_iou
+from sapnet_pipe.stages.select.network.model import Selector
+from sapnet_pipe.stages.select.network.roi_features import RoiFeatures
+from sapnet_pipe.stages.training.image_batch import View
 
 _NEAR = 0.05  # how much 1 - IoU hardly matters
 

@@ -3,13 +3,12 @@
 import torch
 from torch import Tensor
 
-from stages.select.config import SelectConfig
-from stages.select.frozen.grid import BoxLayers, Tables
-from stages.select.model import Selector
-from stages.select.negative_sampling import propose_negatives
-from stages.select.positives import GROWN
-from stages.select.roi_features import RoiFeatures
-from stages.select.select_batch import SelectBatch
+from sapnet_pipe.stages.select.batches.select_batch import SelectBatch
+from sapnet_pipe.stages.select.config import SelectConfig
+from sapnet_pipe.stages.select.frozen.grid import BoxLayers, Tables
+from sapnet_pipe.stages.select.method.proposals import GROWN, propose_negatives
+from sapnet_pipe.stages.select.network.model import Selector
+from sapnet_pipe.stages.select.network.roi_features import RoiFeatures
 
 
 class MapViews(RoiFeatures):

@@ -8,22 +8,22 @@ from pathlib import Path
 
 import torch
 
-from data.bag_schema import FEATURE_COLUMN
-from data.bag_store import BagStore
-from data.errors import UserError
-from data.files import disk_errors, read_json
-from stages.backbone import ResNetFpn
-from stages.backbone_config import BackboneConfig, build_backbone
-from stages.checkpoint import checkpoint_path, load_checkpoint, load_weights
-from stages.processes import own_share
-from stages.select.bag_images import BagImages, require_images
-from stages.select.batches import Look
-from stages.select.config import SelectConfig
-from stages.select.frozen.cache import feature_maps
-from stages.select.frozen.grid import Tables
-from stages.select.frozen.mask_features import MaskFeatures, MaskSelector, Standardised
-from stages.select.frozen.selector import MapSelector
-from stages.select.model import Selector
+from sapnet_pipe.data.bag_store.schema import FEATURE_COLUMN
+from sapnet_pipe.data.bag_store.store import BagStore
+from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.files import disk_errors, read_json
+from sapnet_pipe.stages.select.batches.bag_images import BagImages, require_images
+from sapnet_pipe.stages.select.batches.loader import Look
+from sapnet_pipe.stages.select.config import SelectConfig
+from sapnet_pipe.stages.select.frozen.cache import feature_maps
+from sapnet_pipe.stages.select.frozen.grid import Tables
+from sapnet_pipe.stages.select.frozen.mask_features import MaskFeatures, MaskSelector, Standardised
+from sapnet_pipe.stages.select.frozen.selector import MapSelector
+from sapnet_pipe.stages.select.network.model import Selector
+from sapnet_pipe.stages.training.backbone import ResNetFpn
+from sapnet_pipe.stages.training.backbone_config import BackboneConfig, build_backbone
+from sapnet_pipe.stages.training.checkpoint import checkpoint_path, load_checkpoint, load_weights
+from sapnet_pipe.stages.training.processes import own_share
 
 _LOG = logging.getLogger(__name__)
 _PREFIX = "backbone."

@@ -1,6 +1,5 @@
 """A small set of images and points, a real tiny SAM, and the real photographs where they are at hand."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -8,23 +7,23 @@ import pytest
 import torch
 from PIL import Image
 
-from data.coco import Category, ImageRecord
-from data.point_set import build_point_set
-from data.points import PointSet, read_points, write_points
-from stages.bags import worker
-from stages.bags.checkpoints import TINY_WEIGHTS
-from stages.bags.config import BagsConfig
-from stages.bags.decoded_masks import DecodedMasks, masks_at_hand
-from stages.bags.sam import load_sam
+from sapnet_pipe.data.coco.instances import Category, ImageRecord
+from sapnet_pipe.data.points.point_set import build_point_set
+from sapnet_pipe.data.points.reader import PointSet, read_points, write_points
+from sapnet_pipe.stages.bags import worker
+from sapnet_pipe.stages.bags.config import BagsConfig
+from sapnet_pipe.stages.bags.sam.adapter import load_sam
+from sapnet_pipe.stages.bags.sam.checkpoints import TINY_WEIGHTS
+from sapnet_pipe.stages.bags.sam.decoded_masks import DecodedMasks, masks_at_hand
+from tests.places import SHARED
 
 
 @pytest.fixture(scope="session")
 def photographs() -> list[np.ndarray]:
     """Five photographs, (H, W, 3) uint8; skips where they are absent."""
-    shared = Path(os.environ.get("SAPNET_SHARED", Path(__file__).parents[4] / "shared"))
-    files = sorted((shared / "data" / "tiny-coco" / "images" / "val2017").glob("*.jpg"))[:5]
+    files = sorted((SHARED / "data" / "tiny-coco" / "images" / "val2017").glob("*.jpg"))[:5]
     if not files:
-        pytest.skip(f"no photographs in {shared}: set SAPNET_SHARED to the folder that holds data/tiny-coco")
+        pytest.skip(f"no photographs in {SHARED}: set SAPNET_SHARED to the folder that holds data/tiny-coco")
     return [np.array(Image.open(file).convert("RGB")) for file in files]
 
 

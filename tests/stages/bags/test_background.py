@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from stages.bags.background import InBackground, fetched_ahead
+from sapnet_pipe.stages.bags.background import InBackground, fetched_ahead
 
 
 def test_items_come_in_order_with_what_was_fetched():

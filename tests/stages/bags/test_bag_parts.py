@@ -1,7 +1,7 @@
 import pytest
 
-from data.errors import UserError
-from stages.bags.parts import wanted_shards
+from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.stages.bags.tasks import wanted_shards
 
 
 @pytest.mark.parametrize(("shards", "parts"), [(1, 1), (7, 3), (8, 8), (1848, 64)])

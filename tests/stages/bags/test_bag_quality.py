@@ -1,8 +1,6 @@
 """The fast path's masks against the exact path's, on photographs and on rendered scenes with known truth."""
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,13 +8,14 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from data.coco import ImageRecord
-from data.masks import decode_masks
-from data.scenes import render_scene
-from data.scenes.seeds import TINY_SAM_TEST
-from stages.bags.checkpoints import TINY_WEIGHTS
-from stages.bags.recipes import RECIPES, Point, make_bag, prompt
-from stages.bags.sam import SamOptions, load_sam
+from sapnet_pipe.data.coco.instances import ImageRecord
+from sapnet_pipe.data.coco.masks import decode_masks
+from sapnet_pipe.data.scenes import render_scene
+from sapnet_pipe.data.scenes.dataset import TINY_SAM_TEST
+from sapnet_pipe.stages.bags.recipes import RECIPES, Point, make_bag, prompt
+from sapnet_pipe.stages.bags.sam.adapter import SamOptions, load_sam
+from sapnet_pipe.stages.bags.sam.checkpoints import TINY_WEIGHTS
+from tests.places import SHARED
 
 CPU = torch.device("cpu")
 
@@ -43,10 +42,9 @@ def scene_clicks(count: int, first: int = 0) -> list[Clicks]:
 
 def photograph_clicks(count: int, per_image: int) -> list[Clicks]:
     """Random points on photographs; skips where there are none."""
-    shared = Path(os.environ.get("SAPNET_SHARED", Path(__file__).parents[4] / "shared"))
-    files = sorted((shared / "data" / "tiny-coco" / "images").rglob("*.jpg"))[:count]
+    files = sorted((SHARED / "data" / "tiny-coco" / "images").rglob("*.jpg"))[:count]
     if not files:
-        pytest.skip(f"no photographs in {shared}: set SAPNET_SHARED to the folder that holds data/tiny-coco")
+        pytest.skip(f"no photographs in {SHARED}: set SAPNET_SHARED to the folder that holds data/tiny-coco")
     clicks = []
     for number, file in enumerate(files):
         image = np.array(Image.open(file).convert("RGB"))

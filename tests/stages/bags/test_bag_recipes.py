@@ -3,10 +3,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from data.coco import ImageRecord
-from data.masks import decode_masks
-from stages.bags.decoded_masks import DecodedMasks, masks_at_hand
-from stages.bags.recipes import RECIPES, Point, make_bag, prompt
+from sapnet_pipe.data.coco.instances import ImageRecord
+from sapnet_pipe.data.coco.masks import decode_masks
+from sapnet_pipe.stages.bags.recipes import RECIPES, Point, make_bag, prompt
+from sapnet_pipe.stages.bags.sam.decoded_masks import DecodedMasks, masks_at_hand
 
 IMAGE = ImageRecord(4, "a.png", 40, 60)
 POINT = Point(9, 2, (25.7, 20.2))

@@ -2,9 +2,9 @@ import pickle
 
 import pytest
 
-from data.errors import UserError
-from stages.bags.preflight import find_images
-from stages.bags.worker import BagJob, BagWorker
+from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.stages.bags.preflight import find_images
+from sapnet_pipe.stages.bags.worker import BagJob, BagWorker
 
 quick = pytest.mark.usefixtures("brightness_sam")
 

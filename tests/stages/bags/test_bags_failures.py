@@ -3,13 +3,13 @@ import json
 import pytest
 from PIL import Image
 
-from data.bag_store import BagStore
-from data.errors import UserError
-from stages.bags import speed
-from stages.bags.failures import FailureBudget, failed_images
-from stages.bags.inspect import inspect
-from stages.bags.run import run
-from stages.bags.verify import verify
+from sapnet_pipe.data.bag_store.store import BagStore
+from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.stages.bags.failures import FailureBudget, failed_images
+from sapnet_pipe.stages.bags.inspect import inspect
+from sapnet_pipe.stages.bags.run import run
+from sapnet_pipe.stages.bags.sam import options as speed
+from sapnet_pipe.stages.bags.verify import verify
 
 pytestmark = pytest.mark.usefixtures("brightness_sam")
 
@@ -107,7 +107,7 @@ def test_a_retry_without_failures_changes_nothing(tmp_path, make):
 
 def test_too_many_failures_stop_the_run_before_sam_where_they_can_be_seen(tmp_path, make, spoil, monkeypatch):
     spoil(1, 2, 3, how="missing")
-    monkeypatch.setattr("stages.bags.worker.load_sam", None)
+    monkeypatch.setattr("sapnet_pipe.stages.bags.worker.load_sam", None)
     with pytest.raises(UserError, match=r"3 of 6 images, are unreadable, more than --max-failure-rate 0.4"):
         make(max_failure_rate=0.4)
     assert not (tmp_path / "bags").exists()
@@ -151,7 +151,7 @@ def test_a_retry_that_is_killed_can_go_on(tmp_path, make, spoil, monkeypatch):
     make(max_failure_rate=0.5)
     spoil()
     with monkeypatch.context() as patch:
-        patch.setattr("data.bag_writer.BagWriter.finish", _interrupt)
+        patch.setattr("sapnet_pipe.data.bag_store.writer.BagWriter.finish", _interrupt)
         with pytest.raises(KeyboardInterrupt):
             make(retry_failed=True)
     make()
@@ -182,7 +182,7 @@ def _interrupt(*_):
 
 def _spy_on_images(monkeypatch):
     """The ids of the images that a worker reads from now on."""
-    from stages.bags.worker import BagWorker
+    from sapnet_pipe.stages.bags.worker import BagWorker
 
     read, original = [], BagWorker._prepare
 

@@ -3,13 +3,13 @@ import json
 import numpy as np
 import pytest
 
-from data.bag_store import BagStore
-from data.coco import InstanceAnnotation, InstanceDataset
-from data.coco_document import ImageRecord
-from data.errors import UserError
-from data.masks import decode_masks, encode_masks
-from stages.bags.inspect import inspect
-from stages.bags.run import run
+from sapnet_pipe.data.bag_store.store import BagStore
+from sapnet_pipe.data.coco.document import ImageRecord
+from sapnet_pipe.data.coco.instances import InstanceAnnotation, InstanceDataset
+from sapnet_pipe.data.coco.masks import decode_masks, encode_masks
+from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.stages.bags.inspect import inspect
+from sapnet_pipe.stages.bags.run import run
 
 
 @pytest.fixture

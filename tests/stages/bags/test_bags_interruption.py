@@ -1,7 +1,6 @@
 """`generate-bags` killed at random moments, and its memory, in processes of their own."""
 
 import json
-import os
 import subprocess
 import sys
 
@@ -9,14 +8,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.places import child_environment
+
 # One process imports torch once and forks every run, so that ten kills take seconds.
 _KILL = """
 import os, random, signal, sys, time
 from pathlib import Path
 import torch
-from data.points import read_points
-from stages.bags.config import BagsConfig
-from stages.bags.run import run
+from sapnet_pipe.data.points.reader import read_points
+from sapnet_pipe.stages.bags.config import BagsConfig
+from sapnet_pipe.stages.bags.run import run
 
 torch.set_num_threads(1)
 folder = Path(sys.argv[1])
@@ -58,9 +59,9 @@ sys.stdout.write(f"{kills} {len(shards_seen)}")
 _GROW = """
 import json, resource, sys
 from pathlib import Path
-from data.points import read_points
-from stages.bags.config import BagsConfig
-from stages.bags.run import run
+from sapnet_pipe.data.points.reader import read_points
+from sapnet_pipe.stages.bags.config import BagsConfig
+from sapnet_pipe.stages.bags.run import run
 
 folder = Path(sys.argv[1])
 run(read_points(folder / "points.json"), folder / "images", folder / "bags",
@@ -70,7 +71,7 @@ sys.stdout.write(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss /
 
 
 def _run(script, *arguments):
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    environment = child_environment()
     command = [sys.executable, "-c", script, *map(str, arguments)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

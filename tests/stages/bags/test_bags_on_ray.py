@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from data.errors import UserError
-from stages.bags.run import run
-from stages.bags.verify import verify
+from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.stages.bags.run import run
+from sapnet_pipe.stages.bags.verify import verify
 
 pytest.importorskip("ray", reason="Ray is not installed: run `make test-scale`")
 pytestmark = pytest.mark.slow

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.bag_store import BagStore
-from data.coco import ImageRecord
-from data.errors import UserError
-from data.masks import decode_masks
-from data.points import read_points, write_points
-from stages.bags import worker
-from stages.bags.config import BagsConfig
-from stages.bags.run import run
-from stages.bags.worker import BagWorker
+from sapnet_pipe.data.bag_store.store import BagStore
+from sapnet_pipe.data.coco.instances import ImageRecord
+from sapnet_pipe.data.coco.masks import decode_masks
+from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.points.reader import read_points, write_points
+from sapnet_pipe.stages.bags import worker
+from sapnet_pipe.stages.bags.config import BagsConfig
+from sapnet_pipe.stages.bags.run import run
+from sapnet_pipe.stages.bags.worker import BagWorker
 
 quick = pytest.mark.usefixtures("brightness_sam")
 

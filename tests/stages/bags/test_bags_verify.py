@@ -4,14 +4,14 @@ import json
 import numpy as np
 import pytest
 
-from data.bag_schema import Bag
-from data.bag_writer import open_writer
-from data.coco import Category
-from data.errors import UserError
-from data.masks import encode_masks, rle_area, rle_box
-from stages.bags import run as stage
-from stages.bags.run import run
-from stages.bags.verify import verify
+from sapnet_pipe.data.bag_store.schema import Bag
+from sapnet_pipe.data.bag_store.writer import open_writer
+from sapnet_pipe.data.coco.instances import Category
+from sapnet_pipe.data.coco.masks import encode_masks, rle_area, rle_box
+from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.stages.bags import run as stage
+from sapnet_pipe.stages.bags.run import run
+from sapnet_pipe.stages.bags.verify import verify
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from data.errors import UserError
-from stages.bags import ray_workers
-from stages.bags.config import BagsConfig
-from stages.bags.ray_workers import WorkerPool
-from stages.bags.tasks import Kept, ShardTask
+from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.stages.bags import ray_workers
+from sapnet_pipe.stages.bags.config import BagsConfig
+from sapnet_pipe.stages.bags.ray_workers import WorkerPool
+from sapnet_pipe.stages.bags.tasks import Kept, ShardTask
 
 
 class _Dead(Exception):  # noqa: N818
@@ -125,7 +125,7 @@ def test_workers_and_what_they_take_of_the_cluster(resources, settings, tasks, c
 
 
 def test_without_ray_the_message_says_what_to_install(tmp_path, points, images_dir, config, monkeypatch):
-    from stages.bags.run import run
+    from sapnet_pipe.stages.bags.run import run
 
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError, match=r"Ray is not installed.*pip install 'sapnet-pipe\[ray\]'"):

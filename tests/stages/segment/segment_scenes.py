@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from data.files import write_json
-from data.masks import encode_mask
-from stages.segment.config import SegmentConfig
+from sapnet_pipe.data.coco.masks import encode_mask
+from sapnet_pipe.data.files import write_json
+from sapnet_pipe.stages.segment.config import SegmentConfig
 
 COLOURS = ((220, 60, 50), (60, 190, 80), (70, 90, 230))
 

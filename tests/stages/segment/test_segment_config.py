@@ -5,10 +5,10 @@ import sys
 import pytest
 from pydantic import ValidationError
 
-from data.errors import UserError
-from stages.segment.config import HeadConfig, SegmentConfig
-from stages.segment.engine import choose_engine
-from stages.segment.presets import PRESETS
+from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.stages.segment.config import HeadConfig, SegmentConfig
+from sapnet_pipe.stages.segment.engine import choose_engine
+from sapnet_pipe.stages.segment.presets import PRESETS
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))

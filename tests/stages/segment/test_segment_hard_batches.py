@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from segment_scenes import tiny_config, write_scenes
 
-from data.files import write_json
-from data.masks import encode_mask
-from pipeline.cli import run as run_command
-from stages.segment.run import SegmentSummary, run
+from sapnet_pipe.data.coco.masks import encode_mask
+from sapnet_pipe.data.files import write_json
+from sapnet_pipe.pipeline.cli import run as run_command
+from sapnet_pipe.stages.segment.run import SegmentSummary, run
+from tests.stages.segment.segment_scenes import tiny_config, write_scenes
 
 HEIGHT, WIDTH = 96, 128
 
@@ -117,7 +117,7 @@ def test_the_command_prints_what_was_dropped(tmp_path: Path, capsys: pytest.Capt
     labels = _write(tmp_path, [masks, [np.zeros((HEIGHT * 8, WIDTH * 8), bool)]], scale=8)
     config = tmp_path / "s.toml"
     small = tiny_config()
-    from pipeline.settings import to_toml
+    from sapnet_pipe.pipeline.settings import to_toml
 
     config.write_text(to_toml(small))
     command = ["train-seg", "--labels", str(labels), "--images", str(tmp_path / "images"), "--out",

@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 import torch
-from segment_scenes import tiny_config, write_scenes
 
-from data.errors import UserError
-from stages.segment.batches import TrainBatches
-from stages.segment.labels import read_labels, read_masks
+from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.stages.segment.batches import TrainBatches
+from sapnet_pipe.stages.segment.labels import read_labels, read_masks
+from tests.stages.segment.segment_scenes import tiny_config, write_scenes
 
 
 def _change(path, edit):
@@ -127,7 +127,7 @@ def test_objects_that_no_cell_can_predict_are_named_with_the_reason(tmp_path):
     one_pixel[0, 0] = True
 
     def edit(content):
-        from segment_scenes import _rle
+        from tests.stages.segment.segment_scenes import _rle
 
         content["annotations"][0]["segmentation"] = _rle(one_pixel)
 

@@ -1,18 +1,16 @@
 """Two processes that torchrun starts train the segmenter as one does."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from segment_scenes import write_scenes
 
-from stages.checkpoint import checkpoint_path, load_checkpoint
-
-HERE = Path(__file__).parent
+from sapnet_pipe.stages.training.checkpoint import checkpoint_path, load_checkpoint
+from tests.places import child_environment
+from tests.stages.segment.segment_scenes import write_scenes
 
 
 @pytest.mark.slow
@@ -25,8 +23,15 @@ def test_two_processes_train_the_segmenter_as_one_does(tmp_path: Path) -> None:
     ):
         out = tmp_path / name
         out.mkdir()
-        command = [sys.executable, *launcher, str(HERE / "train_scenes.py"), str(tmp_path / "scenes"), str(out)]
-        done = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+        command = [
+            sys.executable,
+            *launcher,
+            "-m",
+            "tests.stages.segment.train_scenes",
+            str(tmp_path / "scenes"),
+            str(out),
+        ]
+        done = subprocess.run(command, env=child_environment(), capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         logs.append([json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()])
         weights.append(load_checkpoint(checkpoint_path(out)).model)

@@ -1,7 +1,6 @@
 """Whole trainings on drawn photographs: overfitting, empty images, interruption, prediction."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -9,14 +8,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from segment_scenes import tiny_config, write_scenes
 
-from data.coco import read_instances
-from data.errors import UserError
-from data.evaluation.coco_ap import coco_ap
-from stages.checkpoint import load_checkpoint
-from stages.segment import predict
-from stages.segment.run import run
+from sapnet_pipe.data.coco.instances import read_instances
+from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.evaluation.coco_ap import coco_ap
+from sapnet_pipe.stages.segment import predict
+from sapnet_pipe.stages.segment.run import run
+from sapnet_pipe.stages.training.checkpoint import load_checkpoint
+from tests.places import child_environment
+from tests.stages.segment.segment_scenes import tiny_config, write_scenes
 
 
 def _train(folder: Path, labels: Path, name: str = "run", **settings):
@@ -83,13 +83,11 @@ def test_a_killed_training_resumes_to_the_same_weights(tmp_path):
 
 def _killed_training(labels: Path, out: Path) -> int:
     """Train in a process of its own that kills itself in the middle of a step; returns its exit code."""
-    here = Path(__file__)
     code = f"""
-import os, signal, sys
-sys.path.insert(0, {str(here.parent)!r})
+import os, signal
 from pathlib import Path
-from segment_scenes import tiny_config
-from stages.segment import run as module
+from tests.stages.segment.segment_scenes import tiny_config
+from sapnet_pipe.stages.segment import run as module
 plain = module.solov2_losses
 count = 0
 def dying(*args, **kwargs):
@@ -103,7 +101,7 @@ config = tiny_config(image={{"short_sides": [64, 96]}}, train={{"max_iterations"
 labels = Path({str(labels)!r})
 module.run(labels, labels.parent / "images", Path({str(out)!r}), config, quiet=True)
 """
-    environment = {**os.environ, "PYTHONPATH": str(here.parents[3])}
+    environment = child_environment()
     return subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode
 
 

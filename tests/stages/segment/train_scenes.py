@@ -3,12 +3,8 @@
 import sys
 from pathlib import Path
 
-HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parents[2])]
-
-from segment_scenes import tiny_config  # noqa: E402
-
-from stages.segment.run import run  # noqa: E402
+from sapnet_pipe.stages.segment.run import run
+from tests.stages.segment.segment_scenes import tiny_config
 
 if __name__ == "__main__":
     scenes, out = Path(sys.argv[1]), Path(sys.argv[2])

@@ -3,15 +3,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from toy_store import toy_store
 
-from data.bag_table import BagTable
-from data.coco import Category
-from stages.image_batch import batch_images, view_of
-from stages.processes import Share
-from stages.select.bag_images import BagImages, group_images, padded_bags
-from stages.select.batches import TestBatches, TrainBatches
-from stages.select.config import ImageConfig
+from sapnet_pipe.data.bag_store.table import BagTable
+from sapnet_pipe.data.coco.instances import Category
+from sapnet_pipe.stages.select.batches.bag_images import BagImages, group_images, padded_bags
+from sapnet_pipe.stages.select.batches.loader import TestBatches, TrainBatches
+from sapnet_pipe.stages.select.config import ImageConfig
+from sapnet_pipe.stages.training.image_batch import batch_images, view_of
+from sapnet_pipe.stages.training.processes import Share
+from tests.stages.select.toy_store import toy_store
 
 CONFIG = ImageConfig(short_side=64, long_side=64)
 

@@ -8,14 +8,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from test_select_model import batch, selector
-from toy_store import toy_config, toy_store
 
-from data.explanations import SCHEMA
-from stages.select.boxes import box_iou
-from stages.select.config import AssignmentConfig
-from stages.select.run import run
-from stages.select.selection import choose
+from sapnet_pipe.data.labels.explanations import SCHEMA
+from sapnet_pipe.stages.select.config import AssignmentConfig
+from sapnet_pipe.stages.select.method.boxes import box_iou
+from sapnet_pipe.stages.select.run import run
+from sapnet_pipe.stages.select.selection.choose import choose
+from tests.stages.select.test_select_model import batch, selector
+from tests.stages.select.toy_store import toy_config, toy_store
 
 
 def explained(folder: Path, **changes: Any) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

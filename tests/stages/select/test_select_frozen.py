@@ -6,19 +6,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from toy_store import toy_config, toy_store
 
-from data.bag_manifest import BagIdentity
-from data.bag_store import BagStore
-from data.bag_writer import open_writer
-from data.errors import UserError
-from stages.select.bag_images import group_images
-from stages.select.boxes import box_iou
-from stages.select.config import for_frozen
-from stages.select.frozen.grid import box_means, summed_area
-from stages.select.frozen.mask_features import MaskFeatures
-from stages.select.frozen.source import open_source
-from stages.select.run import run
+from sapnet_pipe.data.bag_store.manifest import BagIdentity
+from sapnet_pipe.data.bag_store.store import BagStore
+from sapnet_pipe.data.bag_store.writer import open_writer
+from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.stages.select.batches.bag_images import group_images
+from sapnet_pipe.stages.select.config import for_frozen
+from sapnet_pipe.stages.select.frozen.grid import box_means, summed_area
+from sapnet_pipe.stages.select.frozen.mask_features import MaskFeatures
+from sapnet_pipe.stages.select.frozen.source import open_source
+from sapnet_pipe.stages.select.method.boxes import box_iou
+from sapnet_pipe.stages.select.run import run
+from tests.stages.select.toy_store import toy_config, toy_store
 
 SHORT = {"frozen__enabled": True, "frozen__max_iterations": 6, "frozen__batch_size": 3, "frozen__grid": 8}
 

@@ -5,12 +5,12 @@ PRM.
 """
 
 import torch
-from golden_cases import cases, close
 
-from stages.select.losses import negative_loss, prm_loss
-from stages.select.mask_choice import mask_of_box
-from stages.select.negatives import background, pad_by_image, part_boxes, random_boxes
-from stages.select.scores import best_mask, of_class, prm_scores, psm_scores
+from sapnet_pipe.stages.select.method.losses import negative_loss, prm_loss
+from sapnet_pipe.stages.select.method.mask_choice import mask_of_box
+from sapnet_pipe.stages.select.method.proposals import background, pad_by_image, part_boxes, random_boxes
+from sapnet_pipe.stages.select.method.scores import best_mask, of_class, prm_scores, psm_scores
+from tests.stages.select.method.golden_cases import cases, close
 
 
 def test_psm_scores_and_the_weights_of_prm_equal_the_release() -> None:

@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 import torch
-from toy_store import toy_config
 
-from stages.backbone_config import build_backbone
-from stages.select.model import Selector
-from stages.select.pdg import same_class_neighbours
-from stages.select.select_batch import SelectBatch, Whole
-from stages.select.step_losses import StepLosses
+from sapnet_pipe.stages.select.batches.select_batch import SelectBatch, Whole
+from sapnet_pipe.stages.select.learn import StepLosses
+from sapnet_pipe.stages.select.method.pdg import same_class_neighbours
+from sapnet_pipe.stages.select.network.model import Selector
+from sapnet_pipe.stages.training.backbone_config import build_backbone
+from tests.stages.select.toy_store import toy_config
 
 
 def selector(**changes: Any) -> Selector:

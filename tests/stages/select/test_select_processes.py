@@ -1,7 +1,6 @@
 """Two processes that torchrun starts do what one does."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,18 +8,17 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import torch
-from toy_store import toy_store
 
-from stages.checkpoint import checkpoint_path, load_checkpoint
-from stages.processes import Share, own_share, part_of_total
+from sapnet_pipe.stages.training.checkpoint import checkpoint_path, load_checkpoint
+from sapnet_pipe.stages.training.processes import Share, own_share, part_of_total
+from tests.places import ROOT, child_environment
+from tests.stages.select.toy_store import toy_store
 
-HERE = Path(__file__).parent
 TWO = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-ROOT = HERE.parents[2]
 
 
 def start(arguments: list[str], expect: int = 0) -> str:
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    environment = child_environment()
     done = subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True, cwd=ROOT)
     assert (done.returncode == 0) == (expect == 0), done.stderr
     return done.stdout + done.stderr
@@ -29,7 +27,7 @@ def start(arguments: list[str], expect: int = 0) -> str:
 def train(toy: Path, out: Path, *changes: str, two: bool) -> list[dict[str, float]]:
     """Records of metrics.jsonl."""
     out.mkdir()
-    start([*(TWO if two else []), str(HERE / "train_toy.py"), str(toy), str(out), *changes])
+    start([*(TWO if two else []), "-m", "tests.stages.select.train_toy", str(toy), str(out), *changes])
     return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
 
 
@@ -71,7 +69,7 @@ def test_the_command_line_runs_under_torchrun_and_the_first_process_speaks(tmp_p
     toy_store(tmp_path / "toy", images=4)
     settings = ["train.max_iterations=4", "train.batch_size=2", "image.short_side=64", "image.long_side=64",
                 "backbone.width=16", "head.channels=16", "train.log_every=1", "negatives.random_boxes=10"]  # fmt: skip
-    command = ["-m", "pipeline.cli", "select", "--bags", str(tmp_path / "toy" / "bags"), "--images",
+    command = ["-m", "sapnet_pipe.pipeline.cli", "select", "--bags", str(tmp_path / "toy" / "bags"), "--images",
                str(tmp_path / "toy" / "images"), "--out", str(tmp_path / "run"), "--preset", "demo", "--json",
                *(word for setting in settings for word in ("--set", setting))]  # fmt: skip
     said = start([*TWO, *command])

@@ -5,14 +5,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from toy_store import toy_config, toy_store
 
-from data.bag_store import BagStore
-from data.coco import InstanceDataset
-from data.errors import UserError
-from data.pseudo_labels import read_pseudo_labels
-from stages.checkpoint import checkpoint_path, load_checkpoint
-from stages.select.run import SelectSummary, run
+from sapnet_pipe.data.bag_store.store import BagStore
+from sapnet_pipe.data.coco.instances import InstanceDataset
+from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.labels.pseudo_labels import read_pseudo_labels
+from sapnet_pipe.stages.select.run import SelectSummary, run
+from sapnet_pipe.stages.training.checkpoint import checkpoint_path, load_checkpoint
+from tests.stages.select.toy_store import toy_config, toy_store
 
 Toy = tuple[BagStore, Path, InstanceDataset]
 
@@ -122,8 +122,8 @@ def test_an_interrupted_run_resumes_to_the_same_labels(
     toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     select(toy, tmp_path / "whole")
-    from stages.select import learn
-    from stages.select.step_losses import StepLosses
+    from sapnet_pipe.stages.select import learn
+    from sapnet_pipe.stages.select.learn import StepLosses
 
     class Interrupted(StepLosses):
         calls = 0

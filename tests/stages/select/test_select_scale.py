@@ -1,7 +1,6 @@
 """COCO's size: 850,000 points of 6 masks."""
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -10,20 +9,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.bag_table import BagTable
-from data.coco import Category
-from stages.select.bag_images import group_images
-from stages.select.rules import select_by_rule
+from sapnet_pipe.data.bag_store.table import BagTable
+from sapnet_pipe.data.coco.instances import Category
+from sapnet_pipe.stages.select.batches.bag_images import group_images
+from sapnet_pipe.stages.select.selection.baselines import select_by_rule
+from tests.places import child_environment
 
 POINTS, MASKS, PER_IMAGE = 850_000, 6, 7
 
 _WRITE = """
 import dataclasses, sys
 from pathlib import Path
-from data.bag_manifest import BagIdentity
-from data.bag_writer import open_writer
+from sapnet_pipe.data.bag_store.manifest import BagIdentity
+from sapnet_pipe.data.bag_store.writer import open_writer
 import numpy as np, toy_store as toy
-from data.coco import Category
+from sapnet_pipe.data.coco.instances import Category
 
 rng = np.random.default_rng(0)
 masks = np.stack([toy._square(4, 8, side) for side in (5, 9, 14, 20, 28, 34)])
@@ -43,9 +43,9 @@ with open_writer(Path(sys.argv[1]) / "bags", BagIdentity("toy", "0" * 64, "toy",
 _SELECT = """
 import json, resource, sys
 from pathlib import Path
-from data.bag_store import BagStore
-from stages.select.config import SelectConfig
-from stages.select.run import run
+from sapnet_pipe.data.bag_store.store import BagStore
+from sapnet_pipe.stages.select.config import SelectConfig
+from sapnet_pipe.stages.select.run import run
 
 folder = Path(sys.argv[1])
 summary = run(BagStore.open(folder / "bags"), folder, folder / "out", SelectConfig(method="sam-top1"), quiet=True)
@@ -82,7 +82,7 @@ def test_the_bags_of_coco_are_grouped_and_chosen_from_in_seconds() -> None:
 
 @pytest.mark.slow
 def test_a_whole_selection_at_the_size_of_coco_stays_under_2_gb(tmp_path: Path) -> None:
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    environment = child_environment()
     for script in (_WRITE, _SELECT):
         done = subprocess.run(
             [sys.executable, "-c", script, tmp_path], env=environment, check=True, capture_output=True

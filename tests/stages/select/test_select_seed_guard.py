@@ -3,12 +3,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from toy_store import toy_config, toy_store
 
-from stages.select.accuracy import ClassAccuracy, ObjectAccuracy
-from stages.select.config import GuardConfig
-from stages.select.run import run
-from stages.select.seed_guard import AtChanceError, LearningSign, SeedGuard, accuracy_wanted, judged_at, seed_of_attempt
+from sapnet_pipe.stages.select.accuracy import ClassAccuracy, ObjectAccuracy
+from sapnet_pipe.stages.select.config import GuardConfig
+from sapnet_pipe.stages.select.run import run
+from sapnet_pipe.stages.select.seed_guard import (
+    AtChanceError,
+    LearningSign,
+    SeedGuard,
+    accuracy_wanted,
+    judged_at,
+    seed_of_attempt,
+)
+from tests.stages.select.toy_store import toy_config, toy_store
 
 
 def accuracy_of(predicted: list[int], wanted: list[int], classes: int) -> ClassAccuracy:

@@ -6,15 +6,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from data.bag_manifest import BagIdentity
-from data.bag_schema import Bag
-from data.bag_store import BagStore
-from data.bag_writer import open_writer
-from data.boxes import mask_to_box
-from data.coco import Category, InstanceDataset, read_instances
-from data.files import write_json
-from data.masks import encode_masks
-from stages.select.config import SelectConfig
+from sapnet_pipe.data.bag_store.manifest import BagIdentity
+from sapnet_pipe.data.bag_store.schema import Bag
+from sapnet_pipe.data.bag_store.store import BagStore
+from sapnet_pipe.data.bag_store.writer import open_writer
+from sapnet_pipe.data.boxes import mask_to_box
+from sapnet_pipe.data.coco.instances import Category, InstanceDataset, read_instances
+from sapnet_pipe.data.coco.masks import encode_masks
+from sapnet_pipe.data.files import write_json
+from sapnet_pipe.stages.select.config import SelectConfig
 
 COLOURS = ((220, 40, 40), (40, 200, 40))
 SIZE = 64

@@ -4,13 +4,9 @@ import json
 import sys
 from pathlib import Path
 
-HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parents[2])]
-
-from toy_store import toy_config  # noqa: E402
-
-from data.bag_store import BagStore  # noqa: E402
-from stages.select.run import run  # noqa: E402
+from sapnet_pipe.data.bag_store.store import BagStore
+from sapnet_pipe.stages.select.run import run
+from tests.stages.select.toy_store import toy_config
 
 if __name__ == "__main__":
     toy, out = Path(sys.argv[1]), Path(sys.argv[2])

@@ -1,0 +1,1 @@
+"""The SAPNet authors' file of SAM masks, in and out."""

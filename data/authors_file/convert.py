@@ -1,0 +1,182 @@
+"""Bags from the authors' file of SAM masks, and a file for the authors' code from our bags; memory stays flat."""
+
+import tempfile
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from sapnet_pipe.data.authors_file.entry import Place, bag_of, entry_of
+from sapnet_pipe.data.authors_file.layout import Layout, require_layout
+from sapnet_pipe.data.authors_file.spool import BagSpool
+from sapnet_pipe.data.bag_store.filesystem import Location
+from sapnet_pipe.data.bag_store.manifest import BagIdentity, BagManifest
+from sapnet_pipe.data.bag_store.store import BagStore
+from sapnet_pipe.data.bag_store.writer import open_writer
+from sapnet_pipe.data.coco.document import check_references, read_head
+from sapnet_pipe.data.coco.instances import Category, ImageRecord
+from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.files import sha256_file
+from sapnet_pipe.data.json_files import stream_entries, write_coco
+from sapnet_pipe.data.points.reader import PointSet, point_of
+
+UNKNOWN = "unknown"
+_NO_KEYS = Layout(None, None, None)
+# What is left out, mended or odd, in the summary also where it is 0.
+_COUNTED = (
+    *("crowd", "without_point", "points_moved_inside", "points_without_masks"),
+    *("empty_masks", "repeated_masks", "masks_without_score", "boxes_that_differ"),
+)
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What an import wrote.
+
+    Attributes:
+        layout: The keys of the file's lists.
+        shards_made: By this run; the others were there already.
+    """
+
+    manifest: BagManifest
+    layout: Layout
+    shards_made: int
+
+
+def import_bags(
+    path: Path,
+    out: Location,
+    *,
+    points: PointSet | None = None,
+    keys: Layout = _NO_KEYS,
+    shard_images: int = 64,
+    quiet: bool = False,
+) -> Imported:
+    """Write the bags of the authors' file (`data.authors_file.layout`) as a store; an interrupted import goes on.
+
+    Args:
+        points: Clicks by annotation id, for a file that has none, or to take others than the file's.
+        keys: Names of the file's lists; those that are None are found by what stands in them.
+    Raises: UserError naming file, field, value and mend; also if no annotation gives a bag.
+    """
+    reading = _Reading(path, points, keys)
+    images, categories = _head(path, quiet)
+    with tempfile.TemporaryFile() as file:
+        spool = BagSpool(file)
+        reading.read_into(spool, images, categories, quiet)
+        if reading.layout is None or not len(spool):
+            mend = "Give the file of SAM's masks, with clicks or with --points"
+            raise UserError(path, "annotations", dict(reading.dropped), "none of which gives a bag", mend)
+        shards = spool.shards(shard_images)
+        identity = _identity(path, reading.layout, points, shard_images)
+        with open_writer(out, identity, categories, len(shards)) as writer:
+            missing = writer.missing
+            for index in tqdm(missing, desc="writing", unit="shard", disable=quiet):
+                writer.write_shard(index, [spool.bag(int(place), images) for place in shards[index]], {})
+            manifest = writer.manifest or writer.finish(dict(reading.dropped))
+    return Imported(manifest, reading.layout, len(missing))
+
+
+def export_bags(store: BagStore, out: Path, *, quiet: bool = False) -> int:
+    """Write a store as the authors' file; memory holds one shard. Returns: the number of annotations.
+
+    Raises: UserError if the store cannot be read or the file not written.
+    """
+    info = {"description": "SAM bags in the layout of the SAPNet release", "fingerprint": store.fingerprint}
+    bags = tqdm(store.iter_bags(), total=store.manifest.points, desc="exporting", unit="pt", disable=quiet)
+    entries = (entry_of(bag) for bag in bags)
+    write_coco(out, info=info, images=store.iter_images(), categories=store.categories, annotations=entries)
+    return store.manifest.points
+
+
+class _Reading:
+    """One pass over the file's annotations."""
+
+    def __init__(self, path: Path, points: PointSet | None, keys: Layout) -> None:
+        self._path, self._points, self._keys = path, points, keys
+        self._by_id = None if points is None else np.argsort(points.point_id)
+        self.layout: Layout | None = None
+        self.dropped = Counter(dict.fromkeys(_COUNTED, 0))
+
+    def read_into(
+        self, spool: BagSpool, images: dict[int, ImageRecord], categories: tuple[Category, ...], quiet: bool
+    ) -> None:
+        """Keep the bag of every annotation that has a click and a mask."""
+        known, seen = {category.category_id for category in categories}, set[int]()
+        for index, entry in enumerate(stream_entries(self._path, "annotations", label="reading", quiet=quiet)):
+            check_references(self._path, index, entry, images, known, seen)
+            if entry.get("iscrowd"):
+                self.dropped["crowd"] += 1
+                continue
+            image = images[entry["image_id"]]
+            point_xy = self._point(index, entry, image)
+            if point_xy is None:
+                self.dropped["without_point"] += 1
+                continue
+            layout = self.layout = self.layout or self._find_layout(index, entry)
+            bag = bag_of(Place(self._path, index, entry), layout, image, point_xy, self.dropped)
+            if bag is None:
+                self.dropped["points_without_masks"] += 1
+                continue
+            spool.add(bag)
+
+    def _find_layout(self, index: int, entry: dict[str, Any]) -> Layout:
+        keys = self._keys
+        if keys.masks and keys.boxes and keys.scores:
+            return keys
+        found = require_layout(self._path, index, entry, keys.masks)
+        return Layout(found.masks, keys.boxes or found.boxes, keys.scores or found.scores)
+
+    def _point(self, index: int, entry: dict[str, Any], image: ImageRecord) -> tuple[float, float] | None:
+        """The click inside its image as float32 has it; None if there is none."""
+        if self._points is not None:
+            return self._given_point(index, entry)
+        point = point_of(self._path, index, entry, image)
+        if point is None:
+            return None
+        x, y, moved = point
+        self.dropped["points_moved_inside"] += moved
+        last = np.nextafter(np.array([image.width, image.height], np.float32), np.float32(0))
+        x, y = np.minimum(np.array([x, y], np.float64).astype(np.float32), last).tolist()
+        return x, y
+
+    def _given_point(self, index: int, entry: dict[str, Any]) -> tuple[float, float] | None:
+        points, by_id = self._points, self._by_id
+        if points is None or by_id is None:
+            return None
+        place = int(np.searchsorted(points.point_id, entry["id"], sorter=by_id))
+        if place == len(points) or points.point_id[by_id[place]] != entry["id"]:
+            return None
+        row = by_id[place]
+        if points.image_id[row] != entry["image_id"]:
+            problem = f"but {points.source} has point {entry['id']} on image {points.image_id[row]}"
+            field, mend = f"annotations[{index}].image_id", "Give the points that the masks were made for"
+            raise UserError(self._path, field, entry["image_id"], problem, mend)
+        x, y = points.xy[row].tolist()
+        return x, y
+
+
+def _head(path: Path, quiet: bool) -> tuple[dict[int, ImageRecord], tuple[Category, ...]]:
+    """Images and categories, wherever in the file they stand."""
+    root = {
+        key: list(stream_entries(path, key, label=f"looking for {key}", quiet=quiet))
+        for key in ("images", "categories")
+    }
+    return read_head(path, root)
+
+
+def _identity(path: Path, layout: Layout, points: PointSet | None, shard_images: int) -> BagIdentity:
+    """All that decides an imported store: the file, the names of its lists, and the clicks if they were given."""
+    settings = {"masks": layout.masks, "boxes": layout.boxes, "scores": layout.scores}
+    return BagIdentity(
+        sam_model=UNKNOWN,
+        checkpoint_sha256=UNKNOWN,
+        recipe="imported",
+        recipe_settings=settings | {"file_sha256": sha256_file(path)},
+        precision=UNKNOWN,
+        points_sha256=sha256_file(path if points is None else points.source),
+        shard_images=shard_images,
+    )

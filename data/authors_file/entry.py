@@ -1,0 +1,189 @@
+"""One annotation of the authors' file to a bag, and back."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sapnet_pipe.data.authors_file.layout import (
+    BOXES,
+    MASKS,
+    MASKS_PER_POINT,
+    OURS,
+    SCORES,
+    SCORES_PER_POINT,
+    Layout,
+    is_box,
+)
+from sapnet_pipe.data.bag_store.schema import Bag
+from sapnet_pipe.data.boxes import xyxy_to_xywh
+from sapnet_pipe.data.coco.document import is_number
+from sapnet_pipe.data.coco.instances import ImageRecord
+from sapnet_pipe.data.coco.masks import rle_area, rle_box
+from sapnet_pipe.data.coco.segmentations import segmentation_to_counts
+from sapnet_pipe.data.errors import UserError
+
+# SAM's three masks of the click are its tokens 1, 2, 3; the others count as made by three further prompts.
+SOURCES = (1, 2, 3, 4, 8, 12)
+_BOX_SLACK = 2.0  # pixels by which a box of the file may differ from that of its mask
+_CLICK_SIDE = 32.0  # of the made-up box around a click
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """An annotation and where it stands, for messages."""
+
+    path: Path
+    index: int
+    entry: Mapping[str, Any]
+
+    def fault(self, field: str, value: object, problem: str, mend: str) -> UserError:
+        return UserError(self.path, f"annotations[{self.index}].{field}", value, problem, mend)
+
+
+def bag_of(
+    place: Place, layout: Layout, image: ImageRecord, point_xy: tuple[float, float], dropped: Counter[str]
+) -> Bag | None:
+    """The bag of one annotation; None if no mask is left.
+
+    Empty masks and exact repeats are left out and counted in `dropped`; counted only are boxes that are not their
+    mask's, and masks beyond the list of scores. Their score is 0, below those of SAM; stability is not known: 0.
+
+    Raises: UserError naming file, field, value and mend.
+    """
+    masks = _masks(place, layout)
+    given = _scores(place, layout, len(masks))
+    scores, stability = given + [0.0] * (len(masks) - len(given)), [0.0] * len(masks)
+    sources = list(SOURCES[: len(masks)])
+    ours = place.entry.get(OURS)
+    if ours is not None:
+        scores, stability, sources = _restored(place, ours, len(masks))
+        given, masks = scores, masks[: len(scores)]
+    counts, kept = _different_masks(place, layout, masks, image, dropped)
+    if not kept:
+        return None
+    size = (image.height, image.width)
+    boxes = np.stack([rle_box(code, *size) for code in counts])
+    dropped["masks_without_score"] += sum(index >= len(given) for index in kept)
+    dropped["boxes_that_differ"] += _differing_boxes(place, layout, kept, boxes)
+    return Bag(
+        image_id=image.image_id,
+        file_name=image.file_name,
+        height=image.height,
+        width=image.width,
+        point_id=place.entry["id"],
+        category_id=place.entry["category_id"],
+        point_xy=point_xy,
+        counts=counts,
+        box_xyxy=boxes,
+        area=np.array([rle_area(code, *size) for code in counts], np.int32),
+        score=np.array([scores[index] for index in kept], np.float32),
+        stability=np.array([stability[index] for index in kept], np.float32),
+        source=np.array([sources[index] for index in kept], np.int8),
+    )
+
+
+def entry_of(bag: Bag) -> dict[str, Any]:
+    """The annotation of a bag: its masks, repeated in order until they are six, as the authors' code needs them.
+
+    `bbox` and `true_bbox` are made up around the click (the code takes the centre of the latter for the click).
+    """
+    taken = [index % len(bag.counts) for index in range(max(MASKS_PER_POINT, len(bag.counts)))]
+    rles = [{"size": [bag.height, bag.width], "counts": counts.decode("ascii")} for counts in bag.counts]
+    boxes, score = xyxy_to_xywh(bag.box_xyxy).tolist(), _decimals(bag.score)
+    x, y = _decimals(np.array(bag.point_xy, np.float32))
+    around = [x - _CLICK_SIDE / 2, y - _CLICK_SIDE / 2, _CLICK_SIDE, _CLICK_SIDE]
+    return {
+        "id": bag.point_id,
+        "image_id": bag.image_id,
+        "category_id": bag.category_id,
+        "iscrowd": 0,
+        "point": [x, y],
+        "bbox": around,
+        "true_bbox": around,
+        "area": _CLICK_SIDE**2,
+        MASKS: [rles[index] for index in taken],
+        BOXES: [boxes[index] for index in taken],
+        SCORES: [score[index] for index in taken[:SCORES_PER_POINT]],
+        OURS: {"score": score, "stability": _decimals(bag.stability), "source": bag.source.tolist()},
+    }
+
+
+def _masks(place: Place, layout: Layout) -> list[Any]:
+    field = str(layout.masks)
+    masks = place.entry.get(field)
+    if type(masks) is not list or not 1 <= len(masks) <= len(SOURCES):
+        shown = f"{len(masks)} masks" if isinstance(masks, list) else masks
+        problem = f"which is not a list of 1 to {len(SOURCES)} masks"
+        raise place.fault(field, shown, problem, "Give SAM's masks of the click, or drop the annotation")
+    return masks
+
+
+def _scores(place: Place, layout: Layout, masks: int) -> list[float]:
+    """The file's scores, of its first masks."""
+    scores = place.entry.get(layout.scores, []) if layout.scores else []
+    if type(scores) is not list or len(scores) > masks:
+        mend = "Give SAM's predicted IoU of the first masks"
+        raise place.fault(str(layout.scores), scores, f"which is not a list of at most {masks} scores", mend)
+    for index, score in enumerate(scores):
+        if not is_number(score):
+            field = f"{layout.scores}[{index}]"
+            raise place.fault(field, score, "which is not a finite number", "Give SAM's predicted IoU")
+    return list(map(float, scores))
+
+
+def _restored(place: Place, ours: Any, masks: int) -> tuple[list[float], list[float], list[int]]:
+    """Score, stability and source of a bag that `entry_of` wrote."""
+    columns = [ours.get(key) if isinstance(ours, dict) else None for key in ("score", "stability", "source")]
+    score, stability, source = (column if isinstance(column, list) else [] for column in columns)
+    sound = 0 < len(score) <= masks and len(score) == len(stability) == len(source)
+    if not sound or not all(map(is_number, [*score, *stability])) or not all(type(value) is int for value in source):
+        problem = f"which does not describe the {masks} masks of the annotation"
+        raise place.fault(OURS, ours, problem, f"Export the file again, or drop '{OURS}'")
+    if sorted(set(source)) != source or not 0 <= source[0] <= source[-1] < 4 * (SCORES_PER_POINT + 1):
+        mend = f"Export the file again, or drop '{OURS}'"
+        raise place.fault(f"{OURS}.source", source, "which is not ascending within 0 to 15", mend)
+    return score, stability, source
+
+
+def _different_masks(
+    place: Place, layout: Layout, masks: Sequence[Any], image: ImageRecord, dropped: Counter[str]
+) -> tuple[list[bytes], list[int]]:
+    """The masks that are neither empty nor a repeat, and their places."""
+    kept: dict[bytes, int] = {}
+    for index, mask in enumerate(masks):
+        if not mask:
+            dropped["empty_masks"] += 1
+            continue
+        field = f"annotations[{place.index}].{layout.masks}[{index}]"
+        counts = segmentation_to_counts(mask, image.height, image.width, file=place.path, field=field)
+        if not rle_area(counts, image.height, image.width):
+            dropped["empty_masks"] += 1
+        elif counts in kept:
+            dropped["repeated_masks"] += 1
+        else:
+            kept[counts] = index
+    return list(kept), list(kept.values())
+
+
+def _differing_boxes(place: Place, layout: Layout, kept: Sequence[int], box_xyxy: NDArray[np.float32]) -> int:
+    """How many of the file's boxes are, as XYXY and as XYWH, further than the slack from those of their masks."""
+    boxes = place.entry.get(layout.boxes) if layout.boxes else None
+    if boxes is None:
+        return 0
+    if type(boxes) is not list or not all(map(is_box, boxes)) or kept[-1] >= len(boxes):
+        mend = "Give [x, y, width, height] or [x1, y1, x2, y2] of every mask"
+        raise place.fault(str(layout.boxes), boxes, "which is not a list of a box for every mask", mend)
+    given = np.array([boxes[index] for index in kept], np.float64)
+    as_xywh = np.concatenate([given[:, :2], given[:, :2] + given[:, 2:]], axis=1)
+    away = np.minimum(np.abs(given - box_xyxy).max(axis=1), np.abs(as_xywh - box_xyxy).max(axis=1))
+    return int((away > _BOX_SLACK).sum())
+
+
+def _decimals(values: NDArray[np.float32]) -> list[float]:
+    """The shortest decimals that name each float32, rather than its float64 expansion."""
+    return list(values.astype(str).astype(float).tolist())

@@ -1,0 +1,1 @@
+"""The bag store: Parquet shards, their manifest, readers, writers and tools."""

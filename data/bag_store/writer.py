@@ -1,0 +1,232 @@
+"""Writing a bag store shard by shard, so that a run killed at any moment goes on where it stood."""
+
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from sapnet_pipe.data.bag_store.decoding import WholeShard, decode_bags, read_shard
+from sapnet_pipe.data.bag_store.filesystem import Location, StoreFolder, store_folder
+from sapnet_pipe.data.bag_store.folder import LOCK
+from sapnet_pipe.data.bag_store.manifest import (
+    MANIFEST,
+    PARTIAL_MANIFEST,
+    BagIdentity,
+    BagManifest,
+    read_identity,
+    read_manifest,
+    refuse_other_identity,
+    write_manifest,
+    write_partial_manifest,
+)
+from sapnet_pipe.data.bag_store.schema import Bag, FailedImage, ShardLabel, encode_shard
+from sapnet_pipe.data.coco.instances import Category
+from sapnet_pipe.data.errors import UserError
+
+
+def shard_name(index: int) -> str:
+    """File name of shard `index`."""
+    return f"bags-{index:05d}.parquet"
+
+
+class BagWriter:
+    """Writes one store; the shards themselves are the journal of what is done.
+
+    A shard is written whole under its final name and carries the fingerprint and its place, so a restart keeps every
+    shard that is there and makes the others. `manifest.json` comes last. Get one from `open_writer`.
+
+    Attributes:
+        manifest: Of the store if nothing is left to do, else None.
+    """
+
+    def __init__(
+        self,
+        folder: StoreFolder,
+        identity: BagIdentity,
+        categories: Sequence[Category],
+        shards: int,
+        wanted: Iterable[int] | None = None,
+        *,
+        reopen: bool = False,
+    ) -> None:
+        self.folder, self.identity, self.categories = folder, identity, tuple(categories)
+        self.manifest: BagManifest | None = None
+        self._shards = shards
+        self._wanted = sorted(range(shards) if wanted is None else wanted)
+        self._done: dict[int, WholeShard] = {}
+        self._reopened = False
+        self._resume(reopen)
+
+    @property
+    def missing(self) -> list[int]:
+        """The shards still to be made, in order; none once the store is finished."""
+        return [] if self.manifest else [index for index in self._wanted if index not in self._done]
+
+    @property
+    def failed(self) -> dict[int, tuple[FailedImage, ...]]:
+        """The images that could not be read, by shard, of the shards that are there."""
+        return {index: shard.label.failed for index, shard in sorted(self._done.items()) if shard.label.failed}
+
+    @property
+    def has_shards(self) -> bool:
+        """Whether any shard is known to be there."""
+        return bool(self._done)
+
+    def write_shard(
+        self, index: int, bags: Sequence[Bag], dropped: Mapping[str, int], failed: Sequence[FailedImage] = ()
+    ) -> None:
+        """Write one shard: there whole or not at all; one that is there is replaced.
+
+        Args:
+            index: Its place; image ids rise from shard to shard.
+            bags: Sorted by (image_id, point_id), every image whole; at least one if no image failed.
+            dropped: What was left out while these bags were made, by reason.
+            failed: Its images that could not be read.
+        """
+        self.add_encoded(index, encode_bags(index, bags, dropped, failed, self.identity.fingerprint()))
+
+    def add_encoded(self, index: int, content: bytes) -> None:
+        """Write one shard from its bytes, as `encode_bags` made them here or elsewhere.
+
+        Raises: ValueError if they are not those of shard `index` of this store.
+        """
+        shard = read_shard(content, shard_name(index))
+        if (shard.label.fingerprint, shard.label.index) != (self.identity.fingerprint(), index):
+            raise ValueError(f"shard {index}: the bytes are those of another shard")
+        if self._reopened:
+            self._unfinish()
+        self.folder.write(shard_name(index), content)
+        self._done[index] = shard
+
+    def read_bags(self, index: int) -> tuple[list[Bag], ShardLabel]:
+        """The bags of a shard that is there, and its label."""
+        return decode_bags(self.folder.read(shard_name(index))), self._done[index].label
+
+    def finish(self, dropped: Mapping[str, int]) -> BagManifest:
+        """Write the manifest; `dropped` is what was left out before any bag was made.
+
+        Raises: ValueError if a shard is still missing.
+        """
+        if self.missing:
+            raise ValueError(f"shards {self.missing[:5]} are not written yet")
+        counts = Counter(dropped)
+        shards = [self._done[index] for index in sorted(self._done)]
+        for shard in shards:
+            counts.update(shard.label.dropped)
+        self.manifest = BagManifest(
+            self.identity,
+            self.categories,
+            dict(sorted(counts.items())),
+            dict(sorted(dropped.items())),
+            tuple(shard.entry for shard in shards),
+            self._shards,
+            tuple(image for shard in shards for image in shard.label.failed),
+        )
+        write_manifest(self.folder, self.manifest)
+        self.folder.remove(PARTIAL_MANIFEST)
+        return self.manifest
+
+    def _resume(self, reopen: bool) -> None:
+        names = self.folder.names()
+        found = read_identity(self.folder)
+        if found is not None:
+            refuse_other_identity(str(self.folder), found, self.identity)
+        if MANIFEST in names:
+            manifest = read_manifest(self.folder)
+            if not reopen and self._is_all_there(manifest):
+                self.manifest = manifest
+                self.folder.remove(PARTIAL_MANIFEST)
+                return
+            self._reopened = self._is_all_there(manifest)
+        if found is None:
+            _refuse_other_files(self.folder, names)
+        if not self._reopened:
+            self._unfinish()
+        for name in names:
+            if is_shard_name(name):
+                self._keep(name)
+
+    def _unfinish(self) -> None:
+        """From here on the store is not finished."""
+        write_partial_manifest(self.folder, self.identity)
+        self.folder.remove(MANIFEST)
+        self._reopened = False
+
+    def _is_all_there(self, manifest: BagManifest) -> bool:
+        listed = {entry.file: entry.bytes for entry in manifest.shards}
+        wanted = {shard_name(index) for index in self._wanted}
+        return wanted <= listed.keys() and all(self.folder.size(name) == size for name, size in listed.items())
+
+    def _keep(self, name: str) -> None:
+        """Take a shard of the interrupted run; one that cannot be read is removed and made again."""
+        try:
+            shard = read_shard(self.folder.read(name), name)
+        except ValueError:
+            self.folder.remove(name)
+            return
+        label = shard.label
+        if label.fingerprint != self.identity.fingerprint() or name != shard_name(label.index):
+            place, problem = self.folder.at(name), "a shard of another store"
+            raise UserError(place, "fingerprint", label.fingerprint, problem, "Move it away, or choose another --out")
+        if not 0 <= label.index < self._shards:
+            self.folder.remove(name)
+            return
+        self._done[label.index] = shard
+
+
+def encode_bags(
+    index: int, bags: Sequence[Bag], dropped: Mapping[str, int], failed: Sequence[FailedImage], fingerprint: str
+) -> bytes:
+    """The bytes of one shard; the same values give the same bytes on every machine.
+
+    Args: as `BagWriter.write_shard`; fingerprint: of the store's identity.
+    Raises: ValueError if there is neither a bag nor a failed image, or the bags are not sorted.
+    """
+    keys = [(bag.image_id, bag.point_id) for bag in bags]
+    if not (keys or failed) or any(first >= second for first, second in itertools.pairwise(keys)):
+        raise ValueError(f"shard {index}: bags must be there, sorted by (image_id, point_id), each once")
+    in_order = tuple(sorted(failed, key=lambda image: image.image_id))
+    return encode_shard(bags, ShardLabel(fingerprint, index, dropped, in_order))
+
+
+def is_shard_name(name: str) -> bool:
+    """Whether a file in a store's folder is a shard by its name."""
+    return name.startswith("bags-") and name.endswith(".parquet")
+
+
+def _refuse_other_files(folder: StoreFolder, names: Sequence[str]) -> None:
+    """Raises: UserError if a folder that holds no store holds anything else."""
+    others = [name for name in names if name != LOCK]
+    if others:
+        problem = "so the folder holds something that is not a bag store"
+        raise UserError(str(folder), "content", others[0], problem, "Choose a new or an empty folder")
+
+
+@contextmanager
+def open_writer(
+    location: Location,
+    identity: BagIdentity,
+    categories: Sequence[Category],
+    shards: int,
+    wanted: Iterable[int] | None = None,
+    *,
+    reopen: bool = False,
+) -> Iterator[BagWriter]:
+    """Hold the folder, made if need be, and yield a writer; a run that fails before its first shard leaves no trace.
+
+    Args:
+        location: Path or URL of the store's folder.
+        shards: Of the whole store.
+        wanted: The shards that this run is to make; all if None. With fewer it ends as a part of a store.
+        reopen: Take a finished store as one whose shards may be replaced; it stays finished until the first one is.
+    Raises: UserError if another process writes there, another store or other files are there, or it is not writable.
+    """
+    folder = store_folder(location)
+    with folder.held():
+        writer = BagWriter(folder, identity, categories, shards, wanted, reopen=reopen)
+        try:
+            yield writer
+        finally:
+            # What lies on disk counts: an interruption may come between a shard's renaming and its entry.
+            if writer.manifest is None and not writer.has_shards and not any(map(is_shard_name, folder.names())):
+                folder.remove(PARTIAL_MANIFEST)

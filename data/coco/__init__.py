@@ -1,0 +1,1 @@
+"""COCO JSON: the document, its instances, segmentations and run-length encoded masks."""

@@ -1,0 +1,94 @@
+"""Large JSON files, entry by entry: COCO files are written an annotation a line, whole or not at all, and one list of a
+file that is too large to be held is read entry by entry."""
+
+import json
+import tempfile
+from array import array
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import ijson
+import numpy as np
+from tqdm import tqdm
+
+from sapnet_pipe.data.coco.instances import Category, ImageRecord
+from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.files import atomic_path, disk_errors
+
+_IN_MEMORY = 64_000_000  # bytes of annotations that wait to be sorted without a file
+
+
+def write_coco(
+    path: Path,
+    *,
+    info: Mapping[str, Any],
+    images: Iterable[ImageRecord],
+    categories: Iterable[Category],
+    annotations: Iterable[Mapping[str, Any]],
+    by_id: bool = False,
+) -> None:
+    """Write a COCO file atomically as strict JSON; the same values give the same bytes.
+
+    Args:
+        annotations: Taken one by one, so that they need not be in memory together.
+        by_id: Put the annotations in ascending order of their ids; many of them wait in a file beside `path`.
+    Raises: ValueError for a value that JSON has not, such as NaN; UserError if it cannot be written.
+    """
+    image_entries = (
+        {"id": image.image_id, "file_name": image.file_name, "height": image.height, "width": image.width}
+        for image in images
+    )
+    category_entries = ({"id": category.category_id, "name": category.name} for category in categories)
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
+        file.write('{"info": ' + _dump(info))
+        for key, entries in (("images", image_entries), ("categories", category_entries), ("annotations", annotations)):
+            file.write(f',\n"{key}": [')
+            texts = _by_id(entries, path.parent) if by_id and key == "annotations" else map(_dump, entries)
+            for index, text in enumerate(texts):
+                file.write((",\n" if index else "\n") + text)
+            file.write("\n]")
+        file.write("\n}\n")
+
+
+def _by_id(entries: Iterable[Mapping[str, Any]], folder: Path) -> Iterator[str]:
+    """The entries' JSON in ascending order of their ids; memory holds two numbers of each."""
+    ids, offsets = array("q"), array("q", [0])
+    with tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=str(folder)) as spool:
+        for entry in entries:
+            ids.append(entry["id"])
+            offsets.append(offsets[-1] + spool.write(_dump(entry).encode()))
+        for place in np.argsort(np.frombuffer(ids, np.int64) if ids else [], kind="stable").tolist():
+            spool.seek(offsets[place])
+            yield spool.read(offsets[place + 1] - offsets[place]).decode()
+
+
+def _dump(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, allow_nan=False, ensure_ascii=False)
+
+
+_CHUNK = 1 << 20
+
+
+def stream_entries(path: Path, key: str, *, label: str = "", quiet: bool = True) -> Iterator[dict[str, Any]]:
+    """The entries of the list `key` of the file's object, in order; memory holds one.
+
+    Args:
+        label: Of the progress bar, which counts bytes.
+    Raises: UserError if the file cannot be read, is not JSON, or an entry is not an object; a file without the list
+        has no entries.
+    """
+    with disk_errors(path):
+        file = path.open("rb")
+    with file, tqdm(total=path.stat().st_size, desc=label, unit="B", unit_scale=True, disable=quiet) as bar:
+        try:
+            # Ints stay ints, other numbers become floats, as json.loads has it; NaN is not JSON here.
+            for index, entry in enumerate(ijson.items(file, f"{key}.item", use_float=True, buf_size=_CHUNK)):
+                if type(entry) is not dict:
+                    raise UserError(path, f"{key}[{index}]", entry, "which is not an object", "Give an object")
+                yield entry
+                bar.update(file.tell() - bar.n)
+        except (ijson.JSONError, UnicodeDecodeError, OverflowError) as error:
+            position = f"near byte {file.tell()}"
+            mend = "Write the file again, or give another"
+            raise UserError(path, position, "content", f"not valid JSON ({error})", mend) from error

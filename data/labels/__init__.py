@@ -1,0 +1,1 @@
+"""What stage two writes: pseudo labels and the explanation of every choice."""

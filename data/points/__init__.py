@@ -1,0 +1,1 @@
+"""Point annotations in every form that is read, and as one table."""

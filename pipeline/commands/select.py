@@ -1,0 +1,97 @@
+"""`sapnet-pipe select`: stage two in a run folder."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from shlex import quote
+from typing import Any
+
+from sapnet_pipe.data.bag_store.filesystem import Location, parse_location
+from sapnet_pipe.data.bag_store.store import BagStore
+from sapnet_pipe.data.coco.instances import read_instances
+from sapnet_pipe.data.files import sha256_file
+from sapnet_pipe.pipeline.outputs import require_folder
+from sapnet_pipe.pipeline.report import Report
+from sapnet_pipe.pipeline.run_folder import open_run
+from sapnet_pipe.pipeline.settings import preset_named, resolve_settings
+
+
+def select(
+    bags: Location,
+    images: Path,
+    out: Path,
+    *,
+    preset: str = "coco-1x",
+    truth: Path | None = None,
+    file: Path | None = None,
+    assign: Sequence[str] = (),
+    flags: Mapping[str, Any] | None = None,
+    explain: bool = False,
+    resume: bool = False,
+    quiet: bool = False,
+) -> Report:
+    """Train the selector (if the method is a trained one), choose a mask for every point, write pseudo labels."""
+    from sapnet_pipe.stages.select.config import SelectConfig
+    from sapnet_pipe.stages.select.presets import PRESETS
+    from sapnet_pipe.stages.select.run import run
+
+    chosen = preset_named(PRESETS, preset)
+    settings = resolve_settings(SelectConfig, preset=chosen, file=file, assignments=assign, flags=flags)
+    require_folder(images, "--images")
+    store = BagStore.open(parse_location(str(bags)))
+    dataset = read_instances(truth) if truth is not None else None
+    inputs = {"bags": store.fingerprint}
+    if truth is not None:
+        inputs["truth"] = sha256_file(truth)
+    with open_run(out, command="select", settings=settings, inputs=inputs, seed=settings.seed, resume=resume) as folder:
+        summary = run(
+            store, images, out, settings, truth=dataset, explain=explain, resume=resume, quiet=quiet
+        ).to_dict() | {"images_without_bags": len(store.manifest.failed)}
+        folder.finish(summary)
+    labels = out / "pseudo_labels.json"
+    following = f"sapnet-pipe train-seg --labels {quote(str(labels))} --images {quote(str(images))} --out RUN2"
+    return Report(
+        f"Pseudo labels written to {labels}",
+        summary,
+        following,
+        shown=_shown(summary),
+        notes=[*_without_bags(store), *_notes(summary)],
+        silent=not folder.written,
+    )
+
+
+def _shown(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """The summary without the breakdown of every choice's quality, which manifest.json and --json have whole."""
+    shown = {name: value for name, value in summary.items() if name not in ("training", "quality")}
+    training = summary["training"] or {}
+    kept = ("iterations", "skipped_steps", "bag_accuracy", "object_accuracy", "chance", "restarts", "learning_rate")
+    shown["training"] = {name: training[name] for name in kept if name in training}
+    shown["miou"] = {name: figures["miou"] for name, figures in (summary["quality"] or {}).items()}
+    return shown
+
+
+def _without_bags(store: BagStore) -> list[str]:
+    failed = store.manifest.failed
+    if not failed:
+        return []
+    points = sum(image.points for image in failed)
+    return [
+        f"{len(failed)} images with {points} points have no bags, since they could not be read (first "
+        f"{failed[0].file_name}): generate-bags --retry-failed tries them again."
+    ]
+
+
+def _notes(summary: Mapping[str, Any]) -> list[str]:
+    training = summary["training"] or {}
+    if summary["fallback"] is None and not training.get("at_chance"):
+        return []
+    mend = "train longer (--set train.max_iterations=...) or check the points' categories."
+    if summary["fallback"] is None:
+        return [
+            f"The selector has learnt nothing ({training['verdict']}): its choice is no better than a guess; {mend}"
+        ]
+    if not training:
+        return [f"These labels are SAM's top-1, not of {summary['method']}: {summary['fallback']}."]
+    return [
+        f"The selector has learnt nothing ({summary['fallback']}), so these labels are SAM's top-1, marked by their "
+        f"source: {mend}"
+    ]

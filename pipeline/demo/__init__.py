@@ -1,0 +1,1 @@
+"""The bundled job on rendered scenes."""

@@ -1,0 +1,175 @@
+"""The bundled job: rendered scenes through all three stages, a table of what each part is worth, and pictures."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import typer
+
+from sapnet_pipe.data.files import read_json, write_bytes, write_json
+from sapnet_pipe.pipeline.command_settings import DemoSettings
+from sapnet_pipe.pipeline.commands.bags import inspect_bags
+from sapnet_pipe.pipeline.commands.evaluate import evaluate
+from sapnet_pipe.pipeline.commands.segment import predict, train_seg
+from sapnet_pipe.pipeline.commands.select import select
+from sapnet_pipe.pipeline.demo.pictures import draw_test_pictures, draw_training_pictures
+from sapnet_pipe.pipeline.demo.scenes import DemoData
+from sapnet_pipe.pipeline.outputs import require_empty_folder
+from sapnet_pipe.pipeline.report import Report, table
+from sapnet_pipe.pipeline.settings import resolve_settings
+from sapnet_pipe.pipeline.side_by_side import side_by_side
+
+_Result = TypeVar("_Result")
+_FIXED = ("sam-top1", "largest", "token-1", "token-2", "token-3")
+
+
+@dataclass
+class _Clock:
+    """Seconds by step, in the order of the steps, and of the jobs within them."""
+
+    quiet: bool
+    seconds: dict[str, float] = field(default_factory=dict)
+    started: float = field(default_factory=time.monotonic)
+
+    @contextmanager
+    def step(self, name: str, title: str) -> Iterator[None]:
+        if not self.quiet:
+            typer.echo(f"== {title}")
+        started = time.monotonic()
+        yield
+        self.seconds[name] = round(time.monotonic() - started, 1)
+
+    def at_once(self, jobs: Mapping[str, Callable[[], _Result]], device: str) -> dict[str, _Result]:
+        """Results of jobs that need not wait for each other, by name."""
+        timed = side_by_side([partial(_timed, job) for job in jobs.values()], device=device)
+        self.seconds |= {name: seconds for name, (_, seconds) in zip(jobs, timed, strict=True)}
+        return {name: result for name, (result, _) in zip(jobs, timed, strict=True)}
+
+    def total(self) -> float:
+        return round(time.monotonic() - self.started, 1)
+
+
+def _timed(job: Callable[[], _Result]) -> tuple[_Result, float]:
+    started = time.monotonic()
+    return job(), round(time.monotonic() - started, 1)
+
+
+def run_demo(
+    out: Path,
+    *,
+    device: str | None = None,
+    seed: int | None = None,
+    file: Path | None = None,
+    assign: Sequence[str] = (),
+    quiet: bool = False,
+) -> Report:
+    """Run the demo in the new folder `out`.
+
+    The selectors and the first segmenter see points and categories only. The true masks are used to measure, and to
+    train the second segmenter, which is the yardstick.
+    """
+    settings = resolve_settings(DemoSettings, file=file, assignments=assign, flags={"device": device, "seed": seed})
+    require_empty_folder(out)
+    job, clock = _DemoJob(out, settings, quiet), _Clock(quiet)
+    counts = f"{settings.train_scenes} training and {settings.test_scenes} test scenes"
+    with clock.step("scenes", f"{counts}, one point per object"):
+        job.render()
+    with clock.step("bags", "stage one: bags of masks from the tiny SAM"):
+        miou = job.make_bags()
+    for method in ("single-mil", "sapnet"):
+        with clock.step(method.replace("-", "_"), f"stage two: {method} learns which mask is the object"):
+            miou[method] = job.select(method)
+    with clock.step("solov2", "stage three: two SOLOv2, side by side, on SAPNet's masks and on the true ones"):
+        models = {f"solov2_{labels}": partial(job.segment, labels) for labels in ("pseudo", "true")}
+        ap = clock.at_once(models, settings.device)
+    with clock.step("pictures", "pictures"):
+        job.draw()
+    result = _result(miou, ap, {**clock.seconds, "total": clock.total()})
+    write_bytes(out / "table.txt", demo_table(result).encode())
+    return Report(
+        demo_table(result), result, f"look at {out / 'pictures'}, then run the stages on your own photographs"
+    )
+
+
+def demo_table(result: Mapping[str, Any]) -> str:
+    """The table of mask quality and average precision."""
+    miou, ap = result["miou"], result["ap"]
+    rows = [
+        ("SAM top-1 (SAM's own score)", miou["sam_top1"]),
+        ("always the largest mask", miou["largest"]),
+        *((f"always token {k}", miou[f"token_{k}"]) for k in (1, 2, 3)),
+        ("single MIL", miou["single_mil"]),
+        ("SAPNet", miou["sapnet"]),
+        ("oracle (best in bag)", miou["oracle"]),
+    ]
+    choices = table(("mask chosen for each training point", "mIoU"), [(name, f"{value:.3f}") for name, value in rows])
+    models = table(
+        ("SOLOv2 on unseen scenes, trained on", "mask AP"),
+        [("SAPNet's pseudo labels", f"{ap['pseudo']:.3f}"), ("true masks", f"{ap['true']:.3f}")],
+    )
+    return f"{choices}\n\n{models}\n"
+
+
+@dataclass(frozen=True)
+class _DemoJob(DemoData):
+    """The steps of one demo; each reads and writes files in `out` only, so a step may run in another process."""
+
+    settings: DemoSettings
+
+    def make_bags(self) -> dict[str, float]:
+        """The bag store; mIoU of the choices that need no training."""
+        self.generate_bags()
+        quality = inspect_bags(self.bags, truth=self.train_truth, quiet=True).result["quality"]
+        return {rule: quality[rule]["miou"] for rule in (*_FIXED, "oracle")}
+
+    def select(self, method: str) -> float:
+        """Train a selector; mIoU of what it chose."""
+        run, assign = self.out / method, _iterations(self.settings.select_iterations)
+        flags = {"method": method, **self.flags}
+        select(self.bags, self.train_images, run, preset="demo", flags=flags, assign=assign, quiet=self.quiet)
+        return float(evaluate(self.train_truth, labels=run / "pseudo_labels.json", predictions=None).result["miou"])
+
+    def segment(self, name: str) -> dict[str, Any]:
+        """Train a segmenter on the ``pseudo`` or the ``true`` masks; its AP on the test scenes."""
+        labels = self.train_truth if name == "true" else self.out / "sapnet" / "pseudo_labels.json"
+        run, assign = self.out / f"solov2-{name}", _iterations(self.settings.segment_iterations)
+        flags = {"engine": "builtin", **self.flags}
+        train_seg(labels, self.train_images, run, preset="demo", flags=flags, assign=assign, quiet=self.quiet)
+        predictions = run / "test_predictions.json"
+        self._predict(run, self.test_images, predictions, self.test_truth)
+        return dict(evaluate(self.test_truth, labels=None, predictions=predictions).result)
+
+    def draw(self) -> None:
+        """Strips of the first scenes of either set."""
+        run, count = self.out / "solov2-pseudo", self.settings.pictures
+        if not count:
+            return
+        truth = read_json(self.train_truth)
+        drawn = run / "pictured_images.json"
+        write_json(drawn, {**truth, "images": truth["images"][:count], "annotations": []})
+        predictions = run / "train_predictions.json"
+        self._predict(run, self.train_images, predictions, drawn)
+        draw_training_pictures(self.out, predictions, count)
+        draw_test_pictures(self.out, count)
+
+    def _predict(self, run: Path, images: Path, predictions: Path, images_json: Path) -> None:
+        device = self.settings.device
+        predict(run, images, predictions, images_json=images_json, device=device, quiet=self.quiet)
+
+
+def _iterations(count: int | None) -> list[str]:
+    return [] if count is None else [f"train.max_iterations={count}"]
+
+
+def _result(miou: Mapping[str, float], ap: Mapping[str, Any], seconds: Mapping[str, float]) -> dict[str, Any]:
+    models = {name.removeprefix("solov2_"): figures for name, figures in ap.items()}
+    return {
+        "miou": {name.replace("-", "_"): round(value, 4) for name, value in miou.items()},
+        "ap": {name: round(figures["segm"]["AP"], 4) for name, figures in models.items()},
+        "box_ap": {name: round(figures["bbox"]["AP"], 4) for name, figures in models.items()},
+        "seconds": dict(seconds),
+    }

@@ -1,0 +1,1 @@
+"""Segment Anything behind one adapter: weights, exact and fast encoder, decoder, masks."""

@@ -1,0 +1,104 @@
+"""Finding SAM's weights: the file that was given, the tiny SAM's own, or the official one, downloaded once."""
+
+import hashlib
+import http.client
+import os
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.files import atomic_path, disk_errors, sha256_file
+
+BASE_URL = "https://dl.fbaipublicfiles.com/segment_anything"
+TINY_WEIGHTS = Path(__file__).parents[1] / "tiny_sam" / "tiny_sam.pt"
+_TIMEOUT_SECONDS = 60
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class OfficialCheckpoint:
+    """A published weights file and the checksum of all its bytes (its name holds a prefix of an MD5 only)."""
+
+    file: str
+    sha256: str
+
+
+OFFICIAL = {
+    "vit_b": OfficialCheckpoint(
+        "sam_vit_b_01ec64.pth", "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912"
+    ),
+    "vit_l": OfficialCheckpoint(
+        "sam_vit_l_0b3195.pth", "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622"
+    ),
+    "vit_h": OfficialCheckpoint(
+        "sam_vit_h_4b8939.pth", "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e"
+    ),
+}
+
+
+def checkpoint_sha256(model: str, checkpoint: Path | None) -> str:
+    """Hex SHA-256 of the weights that `checkpoint_path` will find, known without a download.
+
+    Raises: UserError if `checkpoint` is given and cannot be read.
+    """
+    if checkpoint is None and model in OFFICIAL:
+        return OFFICIAL[model].sha256
+    return sha256_file(checkpoint or TINY_WEIGHTS)
+
+
+def checkpoint_path(model: str, checkpoint: Path | None, *, quiet: bool = False) -> Path:
+    """The weights file on this machine; an official one is downloaded into the cache if it is not there whole.
+
+    The cache is the folder that the environment variable SAPNET_CACHE names, else `~/.cache/sapnet-pipe`.
+
+    Raises: UserError if there is no network, or what came is not the published file.
+    """
+    if checkpoint is not None:
+        return checkpoint
+    if model not in OFFICIAL:
+        return TINY_WEIGHTS
+    official = OFFICIAL[model]
+    path = cache_folder() / official.file
+    if not (path.is_file() and sha256_file(path) == official.sha256):
+        _download(official, path, quiet)
+    return path
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept."""
+    named = os.environ.get("SAPNET_CACHE")
+    return Path(named).expanduser() if named else Path.home() / ".cache" / "sapnet-pipe"
+
+
+def _download(official: OfficialCheckpoint, path: Path, quiet: bool) -> None:
+    url = f"{BASE_URL}/{official.file}"
+    with atomic_path(path) as temporary:
+        try:
+            digest = _fetch(url, temporary, quiet)
+        except (OSError, http.client.HTTPException) as error:
+            reason = getattr(error, "reason", error)
+            raise _not_downloaded(url, path, f"could not be downloaded ({reason})") from error
+        if digest != official.sha256:
+            raise _not_downloaded(url, path, f"is not the published file (sha256 {digest})")
+
+
+def _fetch(url: str, path: Path, quiet: bool) -> str:
+    """Copy `url` to `path`; hex SHA-256 of what came."""
+    digest = hashlib.sha256()
+    with urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as answer, path.open("wb") as file:
+        size = int(answer.headers.get("Content-Length") or 0) or None
+        with tqdm(total=size, unit="B", unit_scale=True, desc=path.name, disable=quiet) as bar:
+            while chunk := answer.read(_CHUNK):
+                digest.update(chunk)
+                with disk_errors(path):
+                    file.write(chunk)
+                bar.update(len(chunk))
+    return digest.hexdigest()
+
+
+def _not_downloaded(url: str, path: Path, problem: str) -> UserError:
+    mend = f"Get it by other means and give it with --checkpoint, or put it at {path}"
+    return UserError("settings", "checkpoint", url, f"which {problem}", mend)

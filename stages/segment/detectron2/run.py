@@ -1,0 +1,224 @@
+"""Training by Detectron2: one process here, or several through its `launch`."""
+
+import contextlib
+import logging
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.engine import defaults, launch
+from detectron2.utils import comm
+from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
+
+from sapnet_pipe.data.coco.instances import ImageRecord, InstanceDataset
+from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.files import read_json, write_bytes, write_json
+from sapnet_pipe.stages.segment.config import SegmentConfig
+from sapnet_pipe.stages.segment.detectron2.config import config_of
+from sapnet_pipe.stages.segment.detectron2.datasets import write_truth
+from sapnet_pipe.stages.segment.detectron2.registration import forget, register, register_images, register_labels
+from sapnet_pipe.stages.segment.detectron2.trainer import Trainer
+from sapnet_pipe.stages.segment.labels import LabelSet
+from sapnet_pipe.stages.segment.weights.model_file import ModelDescription
+from sapnet_pipe.stages.training.devices import available_cores, pick_device
+
+TRAIN, VALIDATION = "sapnet_pipe_train", "sapnet_pipe_validation"
+PREDICTIONS = Path("inference") / "coco_instances_results.json"
+_TRUTH, _RESULT, _FAULT = Path("inference") / "truth.json", ".detectron2-result.json", ".detectron2-fault.json"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training, as every process is told of it.
+
+    Attributes:
+        config: Its `train.max_iterations` is resolved.
+        description: With the pixels that Detectron2's model is fed with.
+        out: The run folder, which is Detectron2's ``OUTPUT_DIR`` too.
+        weights: What the training starts from, under Detectron2's names.
+        val_records: Photographs to evaluate on, in the folder `val_images`; None: no evaluation.
+    """
+
+    config: SegmentConfig
+    description: ModelDescription
+    labels: LabelSet
+    val_records: tuple[ImageRecord, ...] | None
+    val_images: Path
+    out: Path
+    weights: Path
+    resume: bool
+    quiet: bool
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of it: steps done, means of the last record, and why objects did not train, by annotation id."""
+
+    iterations: int
+    metrics: dict[str, float]
+    untrained: dict[int, str]
+
+
+def train(job: Job, truth: InstanceDataset | None) -> Outcome:
+    """Train, evaluate if there is a truth, and leave ``model_final.pth`` and ``inference/`` in the run folder.
+
+    Args:
+        truth: Of the `val_records`.
+    Raises: UserError for settings, labels, photographs or checkpoints that cannot be used, and for a loss that is not
+        finite.
+    """
+    settings, processes = _config(job), job.config.detectron2.processes
+    if truth is not None:
+        write_truth(job.out / _TRUTH, truth)
+    for name in (_RESULT, _FAULT):
+        (job.out / name).unlink(missing_ok=True)
+    write_bytes(job.out / "config.yaml", settings.dump().encode())
+    try:
+        with _environment(settings.MODEL.DEVICE):
+            launch(_work, processes, dist_url="auto", args=(job,))
+    except (ProcessRaisedException, ProcessExitedException) as error:
+        if (job.out / _FAULT).is_file():
+            raise UserError(*read_json(job.out / _FAULT)) from error
+        raise
+    finally:
+        for child in multiprocessing.active_children() if processes > 1 else ():
+            child.terminate()
+        (job.out / _FAULT).unlink(missing_ok=True)
+    found = read_json(job.out / _RESULT)
+    (job.out / _RESULT).unlink()
+    untrained = {int(key): reason for key, reason in found["untrained"].items()}
+    return Outcome(found["iterations"], found["metrics"], untrained)
+
+
+def _config(job: Job) -> CfgNode:
+    """The config of the training; UserError for devices, processes and precisions that do not go together."""
+    config, processes = job.config, job.config.detectron2.processes
+    device = pick_device(config.device)
+    if processes > 1:
+        if device.type == "cuda" and processes > torch.cuda.device_count():
+            problem = f"but this machine shows {torch.cuda.device_count()} CUDA devices"
+            raise UserError("settings", "detectron2.processes", processes, problem, "Lower it, or take --device cpu")
+        device = torch.device(device.type)
+    classes = len(job.labels.categories)
+    settings = config_of(config, job.description.backbone, num_classes=classes, out=job.out, device=str(device))
+    settings.MODEL.WEIGHTS = str(job.weights)
+    settings.DATASETS.TRAIN, settings.DATASETS.TEST = (TRAIN,), (VALIDATION,) if job.val_records is not None else ()
+    if settings.SOLVER.IMS_PER_BATCH % processes:
+        mend = f"Set a multiple of {processes}"
+        problem = f"which {processes} processes cannot share evenly"
+        raise UserError("settings", "train.batch_size", settings.SOLVER.IMS_PER_BATCH, problem, mend)
+    if settings.SOLVER.AMP.ENABLED and device.type != "cuda":
+        option = config.train.precision == "32-true"
+        field, value = (
+            ("detectron2.SOLVER.AMP.ENABLED", True) if option else ("train.precision", config.train.precision)
+        )
+        mend = "Take --device cuda, train in 32-true, or take --engine builtin"
+        raise UserError("settings", field, value, f"which Detectron2 does not do on {device.type}", mend)
+    settings.freeze()
+    return settings
+
+
+def _work(job: Job) -> None:
+    """What every process does."""
+    processes = comm.get_world_size()
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, available_cores() // processes))
+    if processes > 1:  # torch interrupts its children when their parent dies; a shell's "&" would have them ignore it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    settings = _config(job)
+    if processes > 1 and settings.MODEL.DEVICE == "cpu":
+        plain = defaults.create_ddp_model  # names a GPU for each process, which there is none of
+        defaults.create_ddp_model = lambda model, **options: plain(model, **{**options, "device_ids": None})
+    try:
+        with _logged(job.out):
+            _train(job, settings)
+    except UserError as error:
+        if processes > 1:
+            write_json(job.out / _FAULT, [error.file, error.field, str(error.value), error.problem, error.mend])
+        raise
+
+
+def _train(job: Job, settings: CfgNode) -> None:
+    register()
+    register_labels(TRAIN, job.labels)
+    if job.val_records is not None:
+        categories = job.labels.categories
+        register_images(VALIDATION, job.val_records, job.val_images, categories, json_file=str(job.out / _TRUTH))
+    try:
+        trainer = _trainer(job, settings)
+        trainer.resume_or_load(job.resume)
+        trainer.train()
+    except FloatingPointError as error:
+        mend = "Lower train.lr, lengthen train.warmup_iterations, or set train.precision to 32-true"
+        raise UserError(job.out / "metrics.jsonl", "loss", "NaN or infinite", str(error), mend) from error
+    finally:
+        forget(TRAIN)
+        forget(VALIDATION)
+    untrained = {key: reason for part in comm.gather(trainer.untrained) for key, reason in part.items()}
+    if comm.is_main_process():
+        result = {"iterations": trainer.max_iter, "metrics": trainer.records.last, "untrained": untrained}
+        write_json(job.out / _RESULT, result)
+
+
+def _trainer(job: Job, settings: CfgNode) -> Trainer:
+    """The trainer; what Detectron2 says of an option only when it builds something of it becomes a UserError."""
+    try:
+        return Trainer(settings, job.description, log_every=job.config.train.log_every, quiet=job.quiet)
+    except (AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
+        if not job.config.detectron2.options:
+            raise
+        problem = f"of which Detectron2 refuses one ({type(error).__name__}: {error})"
+        mend = "Correct the option, or leave it out"
+        raise UserError("settings", "detectron2", job.config.detectron2.options, problem, mend) from error
+
+
+@contextlib.contextmanager
+def _environment(device: str) -> Iterator[None]:
+    """What the processes of `launch` are to find in their environment.
+
+    It takes CUDA's communication wherever it sees a CUDA device, so processes on the CPU must see none. And they import
+    Detectron2 before they import us and our filter of its warnings.
+    """
+    changes = {"PYTHONWARNINGS": "ignore::FutureWarning"}
+    if device == "cpu":
+        changes["CUDA_VISIBLE_DEVICES"] = ""
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextlib.contextmanager
+def _logged(out: Path) -> Iterator[None]:
+    """Detectron2's log lines, and what pycocotools prints, go to log.txt (log.txt.rank1, ...) of the run folder."""
+    rank = comm.get_rank()
+    path = out / ("log.txt" if rank == 0 else f"log.txt.rank{rank}")
+    loggers: list[Any] = [logging.getLogger(name) for name in ("detectron2", "fvcore")]
+    before = [(logger.level, logger.propagate) for logger in loggers]
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("[%(asctime)s] %(name)s %(levelname)s: %(message)s"))
+    for logger in loggers:
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+        logger.addHandler(handler)
+    try:
+        with contextlib.redirect_stdout(handler.stream):
+            yield
+    finally:
+        for logger, (level, propagate) in zip(loggers, before, strict=True):
+            logger.removeHandler(handler)
+            logger.setLevel(level)
+            logger.propagate = propagate
+        handler.close()

@@ -1,0 +1,1 @@
+"""Weights in and out: AdelaiDet's key names, Detectron2's pickles, our model file."""

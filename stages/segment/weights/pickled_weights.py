@@ -1,0 +1,172 @@
+"""Detectron2's ``.pkl`` backbones, read without running any code in them.
+
+Two dialects: Caffe2's names (``res2_0_branch2a_w``: the MSRA ResNets and Detectron's models) and Detectron2's own names
+(``res2.0.conv1.weight``: its model zoo, and torchvision's weights as its converter writes them).
+"""
+
+import pickle
+import re
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.files import atomic_path, disk_errors
+from sapnet_pipe.stages.segment.weights.checkpoint_keys import from_detectron2
+from sapnet_pipe.stages.segment.weights.pixels import DETECTRON2_PIXELS, OUR_PIXELS
+
+MSRA = "msra"
+_MSRA_URL = "https://dl.fbaipublicfiles.com/detectron2/ImageNetPretrained/MSRA/{}.pkl"
+_MSRA_NAMES = {"resnet50": "R-50", "resnet101": "R-101"}
+_BOTTOM_UP = "backbone.bottom_up."
+_MEND = "Give one of Detectron2's backbones (.pkl), a torchvision weight file, or none"
+_PICKLE_ERRORS = (pickle.UnpicklingError, EOFError, AttributeError, ImportError, LookupError, TypeError, ValueError)
+# An affine layer is a frozen batch norm of mean 0 and, with its eps, variance 1.
+_BN_EPS = 1e-5
+
+
+@dataclass(frozen=True)
+class PickledBackbone:
+    """Weights under our names (``backbone.trunk...``), for our pixels, and where their bottlenecks have the stride."""
+
+    state: dict[str, Tensor]
+    stride_in_1x1: bool
+
+
+def is_pickled(weights: str) -> bool:
+    """Whether a ``backbone.weights`` setting names weights in this form."""
+    return weights == MSRA or weights.endswith(".pkl")
+
+
+def read_pickled_backbone(weights: str, resnet: str) -> PickledBackbone:
+    """Read a file, or with ``msra`` Detectron2's ImageNet weights for `resnet`, which are downloaded once.
+
+    Raises: UserError if the file is missing, damaged, holds more than arrays, or cannot be downloaded.
+    """
+    path = _msra(resnet) if weights == MSRA else Path(weights)
+    content = read_arrays(path)
+    caffe2 = "model" not in content or "__author__" not in content
+    found = content.get("blobs", content) if caffe2 else content["model"]
+    if not isinstance(found, dict):
+        raise UserError(path, "model", type(found).__name__, "which is not a dictionary of arrays", _MEND)
+    arrays = {
+        str(key): value for key, value in found.items() if isinstance(value, np.ndarray) and value.dtype.kind in "fiu"
+    }
+    state = {
+        _named(key, caffe2): torch.from_numpy(np.array(array, np.float32)) for key, array in sorted(arrays.items())
+    }
+    torchvision = content.get("__author__") == "torchvision"
+    try:
+        ours = from_detectron2(_with_statistics(state), OUR_PIXELS if torchvision else DETECTRON2_PIXELS)
+    except ValueError as error:
+        raise UserError(path, "stem.conv1.weight", "", str(error), _MEND) from error
+    return PickledBackbone(ours, stride_in_1x1=not torchvision)
+
+
+def read_arrays(path: Path) -> dict[Any, Any]:
+    """A pickled dictionary of NumPy arrays, strings and numbers; anything else in it is refused, not run."""
+    with disk_errors(path), path.open("rb") as file:
+        try:
+            content = _ArraysOnly(file, encoding="latin1").load()
+        except _PICKLE_ERRORS as error:
+            problem = f"which is damaged, or holds more than arrays ({error})"
+            raise UserError(path, "content", path.name, problem, _MEND) from error
+    if not isinstance(content, dict):
+        raise UserError(path, "content", type(content).__name__, "which is not a dictionary of arrays", _MEND)
+    return content
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """Knows the functions that rebuild arrays and numbers of NumPy, old and new, and nothing else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        root, _, rest = module.partition(".")
+        if root == "numpy" and (rest, name) in _NUMPY:
+            return _NUMPY[rest, name]
+        if (module, name) == ("collections", "OrderedDict"):
+            return OrderedDict
+        if (module, name) == ("_codecs", "encode"):
+            return _encode
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    """How pickles of protocol 2 hold bytes."""
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"it asks for the encoding {encoding}")
+    return text.encode("latin1")
+
+
+_REBUILDERS = {
+    ("multiarray", "_reconstruct"): np.zeros(1).__reduce__()[0],
+    ("multiarray", "scalar"): np.float32(0).__reduce__()[0],
+    ("numeric", "_frombuffer"): np.zeros(1).__reduce_ex__(5)[0],
+}
+_NUMPY: Mapping[tuple[str, str], Any] = {
+    ("", "ndarray"): np.ndarray,
+    ("", "dtype"): np.dtype,
+    **{(f"{core}.{part}", name): f for core in ("core", "_core") for (part, name), f in _REBUILDERS.items()},
+}
+
+
+def _named(key: str, caffe2: bool) -> str:
+    name = _from_caffe2(key) if caffe2 else key
+    return name if name.startswith(_BOTTOM_UP) else _BOTTOM_UP + name
+
+
+def _from_caffe2(key: str) -> str:
+    """``res2_0_branch2a_bn_s`` -> ``res2.0.conv1.norm.weight``; keys of no backbone keep their name."""
+    match = _CAFFE2.fullmatch(key)
+    if match is None:
+        return key
+    stem, stage, block, branch, norm, tensor = match.groups()
+    layer = "stem.conv1" if stem else f"res{stage}.{block}.{_BRANCHES[branch]}"
+    return f"{layer}.norm.{_NORMS[tensor]}" if norm else f"{layer}.{_TENSORS.get(tensor, tensor)}"
+
+
+_CAFFE2 = re.compile(
+    r"(?:((?:res_)?conv1)|res([2-5])_(\d+)_branch(1|2a|2b|2c))"
+    r"(_bn|_gn)?_(w|b|s|rm|riv|gamma|beta|running_mean|running_var)"
+)
+_BRANCHES = {"1": "shortcut", "2a": "conv1", "2b": "conv2", "2c": "conv3"}
+_TENSORS = {"w": "weight", "b": "bias"}
+_NORMS = {
+    "w": "weight", "s": "weight", "gamma": "weight", "b": "bias", "beta": "bias", "rm": "running_mean",
+    "running_mean": "running_mean", "riv": "running_var", "running_var": "running_var",
+}  # fmt: skip
+
+
+def _with_statistics(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Add the statistics that affine layers leave out."""
+    added = dict(state)
+    for key, value in state.items():
+        layer, _, tensor = key.rpartition(".")
+        if layer.endswith(".norm") and tensor == "weight":
+            added.setdefault(f"{layer}.running_mean", torch.zeros_like(value))
+            added.setdefault(f"{layer}.running_var", torch.full_like(value, 1 - _BN_EPS))
+    return added
+
+
+def _msra(resnet: str) -> Path:
+    """Detectron2's ImageNet weights, in torch's cache."""
+    if resnet not in _MSRA_NAMES:
+        problem = f"but there are none for {resnet}"
+        raise UserError("settings", "backbone.weights", MSRA, problem, "Use resnet50 or resnet101, or other weights")
+    name = _MSRA_NAMES[resnet]
+    path, url = Path(torch.hub.get_dir()) / "checkpoints" / f"msra-{name}.pkl", _MSRA_URL.format(name)
+    if not path.is_file():
+        try:
+            with atomic_path(path) as temporary:
+                torch.hub.download_url_to_file(url, str(temporary), progress=False)
+        except (URLError, OSError, RuntimeError) as error:
+            problem = f"which could not be downloaded from {url} ({error})"
+            mend = "Give the path of the .pkl file as backbone.weights, or none for random weights"
+            raise UserError("settings", "backbone.weights", MSRA, problem, mend) from error
+    return path

@@ -1,0 +1,1 @@
+"""The selector as a network: RoI features of the proposals, heads, one forward pass."""

@@ -1,0 +1,71 @@
+"""How good the choices are, where the truth is known: is SAM at fault, or the selector?"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sapnet_pipe.data.bag_store.choice import FIXED_RULES, best_in_bag, fixed_choice
+from sapnet_pipe.data.bag_store.store import BagStore
+from sapnet_pipe.data.bag_store.table import BagTable
+from sapnet_pipe.data.coco.instances import InstanceDataset, counts_of
+from sapnet_pipe.data.coco.masks import rle_iou
+from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.evaluation.mask_quality import MaskQuality, mask_quality
+
+
+def mask_overlaps(store: BagStore, table: BagTable, truth: InstanceDataset) -> NDArray[np.float32]:
+    """IoU (T,) of every mask with the true mask of its point; NaN where the truth has no object of the point's id.
+
+    Raises: UserError if the truth knows none of the points, or gives an image another size.
+    """
+    objects = {a.annotation_id: a for a in truth.annotations if not a.iscrowd}
+    overlap = np.full(len(table.score), np.nan, np.float32)
+    row = 0
+    for _, masks in store.iter_masks():
+        for point_id, counts in masks.items():
+            found = objects.get(point_id)
+            if found is not None and found.image_id == table.image_id[row]:
+                true_mask = counts_of(found, truth.images[found.image_id], file=truth.source)
+                height, width = int(table.height[row]), int(table.width[row])
+                _check_size(truth, found.image_id, height, width)
+                overlap[table.offsets[row] : table.offsets[row + 1]] = rle_iou(counts, [true_mask], height, width)[:, 0]
+            row += 1
+    if np.isnan(overlap).all():
+        mend = "Give the annotations that the points were made from"
+        raise UserError(truth.source, "annotations", "ids", "none of which is the id of a point of the bags", mend)
+    return overlap
+
+
+def oracle_choice(table: BagTable, overlap: NDArray[np.float32]) -> NDArray[np.int64]:
+    """The mask of each bag that overlaps the truth most; SAM's top-1 where the truth does not know the point."""
+    best = best_in_bag(np.nan_to_num(overlap, nan=-1.0), table.offsets)
+    known = ~np.isnan(overlap[table.offsets[:-1]])
+    return np.where(known, best, fixed_choice(table, "sam-top1"))
+
+
+def compare_choices(
+    store: BagStore, table: BagTable, choices: Mapping[str, NDArray[np.int64]], truth: InstanceDataset
+) -> dict[str, MaskQuality]:
+    """Mask quality of several choices (N,) of bag-local indices, in one pass over the masks."""
+    chosen: dict[str, dict[int, bytes]] = {name: {} for name in choices}
+    row = 0
+    for _, masks in store.iter_masks():
+        for point_id, counts in masks.items():
+            for name, choice in choices.items():
+                chosen[name][point_id] = counts[choice[row]]
+            row += 1
+    return {name: mask_quality(pred, truth, source=store.folder) for name, pred in chosen.items()}
+
+
+def baselines(table: BagTable) -> dict[str, NDArray[np.int64]]:
+    """The choices that a trained selector has to beat, by name."""
+    return {rule.replace("-", "_"): fixed_choice(table, rule) for rule in FIXED_RULES}
+
+
+def _check_size(truth: InstanceDataset, image_id: int, height: int, width: int) -> None:
+    image = truth.images[image_id]
+    if (image.height, image.width) != (height, width):
+        problem = f"but in the bag store it is {width} wide and {height} high"
+        mend = "Give the annotations that the points were made from"
+        raise UserError(truth.source, f"image {image_id} size", (image.width, image.height), problem, mend)

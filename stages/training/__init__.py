@@ -1,0 +1,1 @@
+"""What two or more stages share: backbone, devices, processes, checkpoints and the training loop."""

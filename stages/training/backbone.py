@@ -1,0 +1,126 @@
+"""ResNet + FPN for both networks, from torchvision's parts and weights."""
+
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any, Literal
+from urllib.error import URLError
+
+from torch import Tensor, nn
+from torchvision.models import get_model_weights
+from torchvision.ops import FeaturePyramidNetwork
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
+
+from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.stages.training.checkpoint import load_tensors
+from sapnet_pipe.stages.training.resnet import NormName, ResNetName, ResNetTrunk, group_norm
+
+LEVELS = ("p2", "p3", "p4", "p5", "p6")
+STRIDES = {"p2": 4, "p3": 8, "p4": 16, "p5": 32, "p6": 64}
+FpnNormName = Literal["none", "gn"]
+
+
+class ResNetFpn(nn.Module):
+    """Trunk and feature pyramid.
+
+    Attributes:
+        out_channels: Channels of every level.
+    """
+
+    def __init__(self, trunk: ResNetTrunk, fpn_channels: int, fpn_norm: FpnNormName) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.fpn = FeaturePyramidNetwork(
+            trunk.channels,
+            fpn_channels,
+            extra_blocks=LastLevelMaxPool(),
+            norm_layer=group_norm if fpn_norm == "gn" else None,
+        )
+        self.out_channels = fpn_channels
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Normalised images (B, 3, H, W), H and W multiples of 32, to {"p2": (B, C, H/4, W/4), ... "p6": .../64}."""
+        features = OrderedDict(zip(LEVELS, self.trunk(images), strict=False))
+        return dict(zip(LEVELS, self.fpn(features).values(), strict=True))
+
+
+def build_resnet_fpn(
+    name: ResNetName,
+    *,
+    fpn_channels: int = 256,
+    fpn_norm: FpnNormName = "none",
+    norm: NormName = "frozen_bn",
+    width: int = 64,
+    freeze_stages: int = 0,
+    weights: str | None = None,
+    stride_in_1x1: bool = False,
+) -> ResNetFpn:
+    """Build the network and fill its trunk.
+
+    Args:
+        name: resnet10 (one basic block a stage), resnet18, resnet34, resnet50 or resnet101.
+        width: Channels of the first stage; 64 is the standard network.
+        freeze_stages: 0 none, 1 the stem, 2 the stem and the first stage, ...
+        weights: ``imagenet`` (torchvision, downloaded once), a file with torchvision's key names or a selector's
+            ``checkpoints/last.pt`` (whose backbone the paper shares with the segmenter), ``none`` (random), or None
+            where a checkpoint is loaded next, which says nothing about how the network was trained.
+    Raises: UserError for weights that cannot be had or do not fit, and for random weights that could never be
+        trained (frozen stages or a frozen batch norm).
+    """
+    if weights == "none":
+        refuse_untrainable(norm, freeze_stages)
+    trunk = ResNetTrunk(name, norm, width, stride_in_1x1)
+    if weights == "imagenet":
+        load_trunk(trunk, _imagenet_state(name, width), f"imagenet weights of {name}")
+    elif weights not in (None, "none"):
+        content = load_tensors(Path(weights))
+        load_trunk(trunk, content.get("model", content.get("state_dict", content)), weights)
+    trunk.freeze(freeze_stages)
+    return ResNetFpn(trunk, fpn_channels, fpn_norm)
+
+
+def refuse_untrainable(norm: NormName, freeze_stages: int) -> None:
+    """Refuse settings under which random weights would stay random."""
+    if norm == "frozen_bn":
+        mend = "Set backbone.norm to gn (or bn), or give weights"
+        raise UserError("settings", "backbone.norm", norm, "which cannot train from random weights", mend)
+    if freeze_stages:
+        mend = "Set backbone.freeze_stages to 0, or give weights"
+        raise UserError("settings", "backbone.freeze_stages", freeze_stages, "which freezes random weights", mend)
+
+
+def _imagenet_state(name: ResNetName, width: int) -> dict[str, Any]:
+    mend = "Give the path of a torchvision weight file as backbone.weights, or none for random weights"
+    if name == "resnet10" or width != 64:
+        problem = f"but there are none for {name} of width {width}"
+        raise UserError("settings", "backbone.weights", "imagenet", problem, mend)
+    weights = get_model_weights(name)["IMAGENET1K_V1"]
+    try:
+        return dict(weights.get_state_dict(progress=False, check_hash=True, weights_only=True))
+    except (URLError, OSError, RuntimeError) as error:
+        problem = f"which could not be downloaded from {weights.url} ({error})"
+        raise UserError("settings", "backbone.weights", "imagenet", problem, mend) from error
+
+
+def _trunk_state(state: dict[str, Any]) -> dict[str, Any]:
+    """Torchvision's names, also out of a whole network of ours."""
+    prefix = "backbone.trunk."
+    own = {name.removeprefix(prefix): value for name, value in state.items() if str(name).startswith(prefix)}
+    return own or state
+
+
+def load_trunk(trunk: ResNetTrunk, state: dict[str, Any], source: str) -> None:
+    """Load torchvision's keys (without the classifier), also out of a whole network of ours.
+
+    Raises: UserError, blaming `source`, unless every key of the trunk is there and fits.
+    """
+    state, own = _trunk_state(state), trunk.state_dict()
+    for key, tensor in own.items():
+        found = state.get(key)
+        if key.endswith("num_batches_tracked") and found is None:
+            continue
+        if getattr(found, "shape", None) != tensor.shape:
+            problem = "not there" if found is None else f"but this network needs {tuple(tensor.shape)}"
+            value = None if found is None else tuple(getattr(found, "shape", ()))
+            mend = "Give weights with torchvision's key names for this backbone, or another backbone"
+            raise UserError(source, key, value, problem, mend)
+    trunk.load_state_dict({k: v for k, v in state.items() if k in own}, strict=False)

@@ -1,0 +1,117 @@
+"""Checkpoints of a training: tensors and plain values only, loadable with ``weights_only=True``."""
+
+import pickle
+import warnings
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.files import atomic_path, disk_errors
+
+FORMAT = "sapnet-pipe/training/1"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """State after `iteration` optimiser steps.
+
+    Attributes:
+        model, optimizer: State dicts.
+        scaler: State of the fp16 loss scaler; empty in other precisions.
+        iteration: Steps done.
+        seed: The seed of this training (a restart by the seed guard has another one than the run).
+        metrics_bytes: Length of metrics.jsonl at this moment.
+    """
+
+    model: dict[str, Any]
+    optimizer: dict[str, Any]
+    scaler: dict[str, Any]
+    iteration: int
+    seed: int
+    metrics_bytes: int
+
+
+def checkpoint_path(out: Path) -> Path:
+    """Where a run folder keeps its last checkpoint."""
+    return out / "checkpoints" / "last.pt"
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write the checkpoint atomically: a kill at any moment leaves the old one or the new one."""
+    save_tensors(path, {"format": FORMAT, **{k: getattr(checkpoint, k) for k in _FIELDS}})
+
+
+def load_checkpoint(path: Path, map_location: str | torch.device = "cpu") -> Checkpoint:
+    """Read a checkpoint without running any code in it.
+
+    Raises: UserError if the file is missing, truncated, holds code, or was not written by this program.
+    """
+    content = load_tensors(path, map_location)
+    if content.get("format") != FORMAT or any(key not in content for key in _FIELDS):
+        raise UserError(path, "format", content.get("format"), f"not a checkpoint of this program ({FORMAT})", _MEND)
+    return Checkpoint(**{key: content[key] for key in _FIELDS})
+
+
+def save_tensors(path: Path, content: dict[str, Any]) -> None:
+    """`torch.save`, atomically; the same content gives the same bytes.
+
+    Raises: UserError if the disk is full or the folder cannot be written.
+    """
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:
+            # After a failed write torch closes its archive, fails again, and so hides what the disk said.
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from error
+            raise
+
+
+def load_tensors(path: Path, map_location: str | torch.device = "cpu") -> dict[str, Any]:
+    """`torch.load` with ``weights_only=True`` and errors a user can mend; the file must hold a dictionary."""
+    with disk_errors(path):
+        Path(path).open("rb").close()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # torch wonders about old pickles; refused or not, we say so
+            content = torch.load(path, map_location=map_location, weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise UserError(path, "content", Path(path).name, _why_not_tensors(error), _MEND) from error
+    if not isinstance(content, dict):
+        raise UserError(path, "content", type(content).__name__, "not a dictionary of tensors", _MEND)
+    return content
+
+
+def _why_not_tensors(error: Exception) -> str:
+    """Torch's own words run over many lines and advise to load the file without care."""
+    if isinstance(error, pickle.UnpicklingError):
+        return "which is damaged, or holds code that could run when it is loaded"
+    return "which is truncated or damaged, or no file of tensors at all"
+
+
+def load_weights(model: torch.nn.Module, state: dict[str, Any], path: Path) -> None:
+    """Load a state dict strictly.
+
+    Raises: UserError naming the first key that is missing, unknown or of another shape.
+    """
+    own = model.state_dict()
+    for key in own.keys() | state.keys():
+        problem = ""
+        if key not in state:
+            problem = "which the checkpoint lacks"
+        elif key not in own:
+            problem = "which this network does not have"
+        elif not isinstance(state[key], torch.Tensor) or state[key].shape != own[key].shape:
+            problem = f"another shape than this network has, {tuple(own[key].shape)}"
+        if problem:
+            value = tuple(state[key].shape) if isinstance(state.get(key), torch.Tensor) else key
+            raise UserError(path, f"model.{key}", value, problem, "Use the settings that the checkpoint was made with")
+    model.load_state_dict(state)
+
+
+_FIELDS = tuple(Checkpoint.__dataclass_fields__)
+_MEND = "Give another checkpoint, or train again into a new folder"

@@ -1,0 +1,179 @@
+"""One training loop for the selector and the segmenter, on Lightning Fabric."""
+
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.strategies import DDPStrategy, Strategy
+from torch import nn
+from tqdm import tqdm
+
+from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.stages.training.checkpoint import Checkpoint, checkpoint_path, load_checkpoint, load_weights
+from sapnet_pipe.stages.training.config import TrainConfig, lr_at, resolve_length
+from sapnet_pipe.stages.training.devices import limit_threads, pick_device
+from sapnet_pipe.stages.training.loader import load_in_order
+from sapnet_pipe.stages.training.metric_log import MetricLog, metrics_size
+from sapnet_pipe.stages.training.processes import is_first, own_share, processes_here, wait_for_all
+from sapnet_pipe.stages.training.step import Batch, LossFn, TrainStep, Window
+
+__all__ = ["TrainConfig", "TrainResult", "lr_at", "resolve_length", "train"]
+
+OnStep = Callable[[int, dict[str, float]], None]
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a training did: steps done in all, steps skipped for a non-finite loss, the last record, where it lies."""
+
+    iterations: int
+    skipped_steps: int
+    seconds: float
+    metrics: dict[str, float]
+    checkpoint: Path
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able form."""
+        return {**asdict(self), "checkpoint": str(self.checkpoint)}
+
+
+def train(
+    *,
+    model: nn.Module,
+    loss_fn: LossFn,
+    batch_at: Callable[[int], Batch],
+    config: TrainConfig,
+    out: Path,
+    seed: int,
+    device: str,
+    resume: bool,
+    quiet: bool,
+    on_step: OnStep | None = None,
+    keep_metrics: bool = False,
+) -> TrainResult:
+    """Train `model` in place until `config.max_iterations` steps are done, writing the run folder `out`.
+
+    Of several processes that `torchrun` started each is given its share of the global batch, gradients and values are
+    averaged over them, and the first one writes.
+
+    Args:
+        model: Trained where ``requires_grad``; left on the device it was trained on.
+        loss_fn: Called with the model (call it, not its methods) and a batch on the device; returns named scalars.
+            Those whose name starts with ``loss`` are summed and minimised, the others are only logged. With several
+            processes their mean must be the value of the whole batch (see `stages.training.processes.part_of_total`).
+        batch_at: A pure function of the iteration, so that a resumed run sees the same batches. Runs in worker
+            processes if ``config.workers``. A batch is tensors in tuples, lists or dicts, or has ``.to(device)``.
+        resume: Go on from ``out/checkpoints/last.pt`` if it is there; else start anew.
+        on_step: Called after every step with its values; what it raises ends the training.
+        keep_metrics: A new start appends to metrics.jsonl (a restart by the seed guard) instead of emptying it.
+    Returns: TrainResult. Torch's global seed is set from (seed, iteration) before every step.
+    Raises: UserError for a device, file or checkpoint at fault, or a loss that stays non-finite.
+    """
+    if config.max_iterations < 1:
+        raise ValueError("max_iterations must be resolved first, see resolve_length")
+    limit_threads()
+    target = pick_device(device)
+    fabric = _fabric(target, config)
+    fabric.launch()
+    optimizer = _optimizer(model, config, target)
+    path = checkpoint_path(out)
+    restored = load_checkpoint(path) if resume and path.is_file() else None
+    if restored is not None:
+        load_weights(model, restored.model, path)
+    net, optim = fabric.setup(model, optimizer)
+    if restored is not None:
+        _restore(fabric, optim, restored, path)
+    start = restored.iteration if restored else 0
+    kept = restored.metrics_bytes if restored else metrics_size(out) if keep_metrics else 0
+    net.train()
+    wait_for_all()  # nobody reads the checkpoint any more
+    with MetricLog(out, kept, start, silent=not is_first()) as log:
+        step = TrainStep(fabric, net, optim, loss_fn=loss_fn, config=config, seed=seed, log=log, path=path)
+        if restored is None:
+            step.save(0)
+        return _run(step, batch_at, start, config, quiet, on_step)
+
+
+def _run(
+    step: TrainStep,
+    batch_at: Callable[[int], Batch],
+    start: int,
+    config: TrainConfig,
+    quiet: bool,
+    on_step: OnStep | None,
+) -> TrainResult:
+    """Steps `start` to the end, with records and checkpoints."""
+    began, window, last = time.perf_counter(), Window(), {"loss": 0.0}
+    order = range(start, config.max_iterations)
+    batches = load_in_order(batch_at, order, config.workers)
+    bar = tqdm(batches, total=len(order), unit="it", disable=quiet or not is_first(), dynamic_ncols=True)
+    for iteration, batch in zip(order, bar, strict=True):
+        record = step.step(iteration, batch)
+        window.add(record)
+        done = iteration + 1
+        if done % config.log_every == 0 or done == config.max_iterations:
+            last = window.take()
+            line = {"iteration": done, "lr": lr_at(config, iteration), **last, "skipped": step.skipped}
+            step.log.write(line, done)
+            bar.set_postfix(loss=round(last.get("loss", 0.0), 3))
+        if on_step is not None:
+            on_step(done, record)
+        if done % config.checkpoint_every == 0 or done == config.max_iterations:
+            step.save(done)
+    wait_for_all()  # the checkpoint is there
+    return TrainResult(config.max_iterations, step.skipped, time.perf_counter() - began, last, step.path)
+
+
+def _fabric(device: torch.device, config: TrainConfig) -> Fabric:
+    if device.type != "cuda" and config.precision == "16-mixed":
+        mend = "Use 32-true or bf16-mixed, or a CUDA device"
+        raise UserError("settings", "train.precision", config.precision, f"not possible on {device.type}", mend)
+    count = own_share().count
+    if count > config.batch_size:
+        mend = "Start fewer processes, or raise train.batch_size, which they share"
+        raise UserError("settings", "train.batch_size", config.batch_size, f"less than the {count} processes", mend)
+    devices: list[int] | int = [device.index] if device.type == "cuda" and device.index is not None else 1
+    strategy: Strategy | str = "auto"
+    if count > 1:
+        devices, strategy = processes_here(), DDPStrategy()
+        warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")  # of 1x1 convolutions
+    return Fabric(
+        accelerator=device.type,
+        devices=devices,
+        num_nodes=count // processes_here(),
+        strategy=strategy,
+        precision=config.precision,
+    )
+
+
+def _optimizer(model: nn.Module, config: TrainConfig, device: torch.device) -> torch.optim.Optimizer:
+    """SGD or AdamW over what is trainable; vectors and scalars (norms, biases) are not decayed."""
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    if not trainable:
+        raise UserError("settings", "backbone", "all frozen", "nothing to train", "Freeze fewer stages")
+    groups = [
+        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    fused = device.type in ("cpu", "cuda") and config.precision != "16-mixed"  # Fabric cannot clip fused fp16 steps
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=config.lr, fused=fused)
+    return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, fused=fused)
+
+
+def _restore(fabric: Fabric, optim: Any, checkpoint: Checkpoint, path: Path) -> None:
+    """Put optimiser and scaler back to the checkpoint's state."""
+    try:
+        optim.load_state_dict(checkpoint.optimizer)
+    except (ValueError, KeyError) as error:
+        mend = "Resume with the settings that the run was started with, or choose a new folder"
+        raise UserError(path, "optimizer", "", f"does not fit these settings ({error})", mend) from error
+    scaler = getattr(fabric._precision, "scaler", None)
+    if scaler is not None and checkpoint.scaler:
+        scaler.load_state_dict(checkpoint.scaler)

@@ -1,0 +1,136 @@
+import copy
+
+import pytest
+
+from sapnet_pipe.data.coco.instances import counts_of, read_instances
+from sapnet_pipe.data.coco.masks import decode_mask
+from sapnet_pipe.data.errors import UserError
+
+
+def test_ids_are_sorted_and_classes_follow_them(instances, save):
+    dataset = read_instances(save(instances))
+    assert list(dataset.images) == [3, 7]
+    assert [annotation.annotation_id for annotation in dataset.annotations] == [28, 29, 30]
+    assert dataset.category_index() == {4: 0, 9: 1}
+
+
+def test_optional_fields_may_be_missing_and_unknown_ones_are_kept(instances, save):
+    instances["annotations"][0] |= {"score": 0.5, "bbox": [1, 2, 3, 4], "area": 12}
+    last = read_instances(save(instances)).annotations[-1]
+    assert (last.bbox_xywh, last.area, last.iscrowd, dict(last.extra)) == ((1, 2, 3, 4), 12.0, False, {"score": 0.5})
+    first = read_instances(save(instances)).annotations[0]
+    assert (first.bbox_xywh, first.area, first.iscrowd, dict(first.extra)) == (None, None, True, {})
+
+
+def test_masks_of_every_form_are_decoded_in_their_image(instances, save):
+    dataset = read_instances(save(instances))
+    areas = {
+        annotation.annotation_id: int(decode_mask(counts_of(annotation, dataset.images[7], file="f"), 10, 20).sum())
+        for annotation in dataset.annotations
+    }
+    assert areas == {30: 16, 29: 50, 28: 200}
+
+
+def test_a_missing_mask_is_an_error_only_where_one_is_needed(instances, save):
+    instances["annotations"][0]["segmentation"] = []
+    dataset = read_instances(save(instances))
+    with pytest.raises(UserError, match=r"annotation 30\.segmentation = None"):
+        counts_of(dataset.annotations[-1], dataset.images[7], file="f")
+
+
+CASES = [
+    ("images[1].id", 7, "which another image has too"),
+    ("images[0].id", "7", "which is not a whole number"),
+    ("images[0].id", True, "which is not a whole number"),
+    ("images[0].id", 2**63, "which is not a whole number"),
+    ("images[0].height", 0, "which is not a whole number from 1"),
+    ("images[0].width", -4, "which is not a whole number from 1"),
+    ("images[0].width", 20.0, "which is not a whole number from 1"),
+    ("images[0].width", float("nan"), "which is not a whole number from 1"),
+    ("images[0].width", 2**31 - 1, "more than a mask can hold"),
+    ("images[0].file_name", None, "which is not a file name"),
+    ("images[0].file_name", " ", "which is not a file name"),
+    ("images[0].file_name", "half \ud83d", "which is not a file name"),
+    ("images[0].file_name", "/etc/passwd", "which leaves the image folder"),
+    ("images[0].file_name", "a/../../b.png", "which leaves the image folder"),
+    ("images[0].file_name", "C:\\b.png", "which leaves the image folder"),
+    ("images[0].file_name", "..\\b.png", "which leaves the image folder"),
+    ("images[0].file_name", "a\0.png", "which leaves the image folder"),
+    ("categories[1].id", 9, "which another category has too"),
+    ("categories[0].id", 9.0, "which is not a whole number"),
+    ("categories[0].id", 2**31, "which is not a whole number"),
+    ("categories[0].name", 5, "which is not a name"),
+    ("annotations[1].id", 30, "which another annotation has too"),
+    ("annotations[1].id", 29.0, "which is not a whole number"),
+    ("annotations[1].id", [1], "which is not a whole number"),
+    ("annotations[1].id", 10**30, "which is not a whole number"),
+    ("annotations[1].image_id", 8, "which is not among the images"),
+    ("annotations[1].image_id", "7", "which is not a whole number"),
+    ("annotations[1].image_id", True, "which is not a whole number"),
+    ("annotations[1].category_id", 5, "which is not among the categories"),
+    ("annotations[1].category_id", {}, "which is not a whole number"),
+    ("annotations[1].iscrowd", 2, "which is neither 0 nor 1"),
+    ("annotations[1].iscrowd", [], "which is neither 0 nor 1"),
+    ("annotations[1].area", -1, "which is not a size"),
+    ("annotations[1].area", float("inf"), "which is not a size"),
+    ("annotations[1].area", "big", "which is not a size"),
+    ("annotations[1].bbox", [1, 2, 3], "which is not [x, y, width, height]"),
+    ("annotations[1].bbox", [1, 2, -3, 4], "which is not [x, y, width, height]"),
+    ("annotations[1].bbox", [1, 2, 3, float("nan")], "which is not [x, y, width, height]"),
+    ("annotations[1].segmentation", 5, "which is neither polygons nor RLE"),
+    ("images", [], "which holds no images"),
+    ("categories", [], "which holds no categories"),
+    ("annotations", [], "which holds no annotations"),
+    ("annotations", {"0": {}}, "but a COCO file has a list of annotations"),
+    ("images[0]", [], "which is not an object"),
+    ("annotations[2]", None, "which is not an object"),
+]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "problem"), [pytest.param(*case, id=f"{case[0]}={case[1]!a}") for case in CASES]
+)
+def test_a_wrong_value_is_named_with_its_field(instances, save, field, value, problem):
+    name, _, rest = field.partition("[")
+    index, _, key = rest.partition("].")
+    if not rest:
+        instances[name] = value
+    elif key:
+        instances[name][int(index)][key] = value
+    else:
+        instances[name][int(rest[:-1])] = value
+    path = save(instances)
+    with pytest.raises(UserError) as raised:
+        read_instances(path)
+    message = str(raised.value)
+    assert message.startswith(f"{path}: {field} = ")
+    assert problem in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("name", ["images", "categories", "annotations"])
+def test_a_missing_key_is_named(instances, save, name):
+    broken = copy.deepcopy(instances)
+    del broken[name]
+    with pytest.raises(UserError, match=f": {name} = None, but a COCO file has a list of {name}"):
+        read_instances(save(broken))
+    for key in ("id", *(("height", "width") if name == "images" else ())):
+        broken = copy.deepcopy(instances)
+        del broken[name][0][key]
+        with pytest.raises(UserError, match=rf"{name}\[0\]\.{key} = None, missing"):
+            read_instances(save(broken))
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"3", b"null", b"\xff\xfe\x00", b'"text"', b"[" * 100_000])
+def test_what_is_not_a_coco_file_is_refused(tmp_path, content):
+    path = tmp_path / "broken.json"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"broken\.json"):
+        read_instances(path)
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path):
+    with pytest.raises(UserError, match="does not exist"):
+        read_instances(tmp_path / "none.json")
+    with pytest.raises(UserError, match="it is a folder"):
+        read_instances(tmp_path)

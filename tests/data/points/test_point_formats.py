@@ -1,0 +1,164 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.points.reader import read_points
+
+
+def read_with(document, save, **keys):
+    """Points of the document after its first annotation got `keys` and the others went."""
+    for entry in document["annotations"]:
+        entry.pop("point", None)
+    document["annotations"][0] |= keys
+    return read_points(save(document))
+
+
+def test_p2bnet_files_give_the_click_and_never_the_true_box(points_document, save):
+    keys = {"point": [4.5, 5.5], "bbox": [0, 0, 2, 2], "true_bbox": "never read"}
+    assert read_with(points_document, save, **keys).xy.tolist() == [[4.5, 5.5]]
+
+
+def test_p2bnet_clicks_half_a_pixel_outside_are_moved_to_the_border_and_counted(points_document, save):
+    points = read_with(points_document, save, point=[-0.4, 10.3], true_bbox=[0, 0, 4, 4])
+    assert points.xy[0, 0] == 0
+    assert points.xy[0, 1] == np.nextafter(np.float32(10), np.float32(0))
+    assert points.dropped["points_moved_inside"] == 1
+
+
+def test_p2bnet_clicks_further_outside_are_an_error(points_document, save):
+    with pytest.raises(UserError, match=r"annotations\[0\]\.point\[0\] = -0.6, but image 7 is 20 wide"):
+        read_with(points_document, save, point=[-0.6, 5], true_bbox=[0, 0, 4, 4])
+
+
+def test_coarse_boxes_without_a_click_have_it_in_their_centre(points_document, save):
+    assert read_with(points_document, save, bbox=[2, 3, 4, 5], true_bbox=[0, 0, 9, 9]).xy.tolist() == [[4, 5.5]]
+
+
+def test_pointsup_gives_the_first_point_on_the_object(points_document, save):
+    keys = {"point_coords": [[1, 1], [2, 3], [4, 4]], "point_labels": [0, 1, 1]}
+    assert read_with(points_document, save, **keys).xy.tolist() == [[2, 3]]
+
+
+def test_pointsup_without_a_point_on_the_object_counts_as_without_point(points_document, save):
+    points_document["annotations"][1] |= {"point_coords": [[1, 1]], "point_labels": [1]}
+    points = read_with(points_document, save, point_coords=[[1, 1]], point_labels=[0])
+    assert (len(points), points.dropped["without_point"]) == (1, 1)
+
+
+def test_keypoints_give_the_labelled_one_nearest_their_mean(points_document, save):
+    keypoints = [0, 0, 0, 2, 2, 1, 6, 2, 2, 16, 2, 2]  # labelled: x = 2, 6, 16, mean 8
+    assert read_with(points_document, save, keypoints=keypoints).xy.tolist() == [[6.5, 2.5]]
+
+
+def test_a_keypoint_in_the_last_pixel_stays_inside(points_document, save):
+    points = read_with(points_document, save, keypoints=[19.8, 9, 2])
+    assert points.xy[0].tolist() == [float(np.nextafter(np.float32(20), np.float32(0))), 9.5]
+
+
+@pytest.mark.parametrize(
+    ("keys", "field"),
+    [
+        ({"point_coords": 4}, "point_coords = 4"),
+        ({"point_coords": [4, 5]}, "point_coords[0] = 4"),
+        ({"point_coords": [[4, 5]], "point_labels": []}, "point_labels = []"),
+        ({"point_coords": [[4, 5]], "point_labels": ["1"]}, "point_labels[0] = 1"),
+        ({"point_coords": [[1, 1], [4, 50]], "point_labels": [0, 1]}, "point_coords[1][1] = 50"),
+        ({"keypoints": [1, 2]}, "keypoints = [1, 2]"),
+        ({"keypoints": [1, 2, None]}, "keypoints[2] = None"),
+        ({"keypoints": [1, 2, 0, 30, 2, 1]}, "keypoints[3] = 30"),
+        ({"true_bbox": [0, 0, 1, 1], "bbox": [1, 2]}, "bbox = [1, 2]"),
+        ({"true_bbox": [0, 0, 1, 1], "bbox": [50, 2, 2, 2]}, "bbox[0] = 51.0"),
+    ],
+)
+def test_a_malformed_click_is_named(points_document, save, keys, field):
+    with pytest.raises(UserError) as raised:
+        read_with(points_document, save, **keys)
+    assert f"given.json: annotations[0].{field}" in str(raised.value)
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    Image.new("RGB", (20, 10)).save(folder / "b.png")
+    Image.new("RGB", (8, 6)).save(folder / "a,1.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (30, 12)).save(folder / "turned.jpg", exif=exif)
+    return folder
+
+
+def csv_file(tmp_path, text, encoding="utf-8"):
+    path = tmp_path / "clicks.csv"
+    path.write_bytes(text.encode(encoding))
+    return path
+
+
+def test_csv_clicks_get_ids_in_sorted_order(tmp_path, photographs):
+    text = 'file_name,x,y,category\nb.png,19.5,9,cup\n\n"a,1.png",0,5.5,cat\nb.png,1,2,cat\nturned.jpg,11,29,cup\n'
+    points = read_points(csv_file(tmp_path, text), photographs)
+    assert [image.file_name for image in points.images.values()] == ["a,1.png", "b.png", "turned.jpg"]
+    assert [(image.height, image.width) for image in points.images.values()] == [(6, 8), (10, 20), (30, 12)]
+    assert [(category.category_id, category.name) for category in points.categories] == [(1, "cat"), (2, "cup")]
+    assert points.point_id.tolist() == [2, 1, 3, 4]
+    assert points.image_id.tolist() == [1, 2, 2, 3]
+    assert points.xy.tolist() == [[0, 5.5], [19.5, 9], [1, 2], [11, 29]]
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_csv_of_a_spreadsheet_has_other_separators_and_decimal_commas(tmp_path, photographs, separator):
+    lines = [["file_name", "x", "y", "category"], ["b.png", "2,5", "1", "cup, large"], ["b.png", "1.25", "3", "plate"]]
+    path = csv_file(tmp_path, "\ufeff" + "\r\n".join(separator.join(line) for line in lines) + "\r\n")
+    points = read_points(path, photographs)
+    assert points.xy.tolist() == [[2.5, 1], [1.25, 3]]
+    assert [category.name for category in points.categories] == ["cup, large", "plate"]
+
+
+def test_csv_columns_may_stand_in_any_order_beside_others(tmp_path, photographs):
+    path = csv_file(tmp_path, "\ufeffcategory,who,Y,X,file_name\r\ncup,me,1,2,b.png\r\n")
+    assert read_points(path, photographs).xy.tolist() == [[2, 1]]
+
+
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [
+        ("", "line 1 = "),
+        ("file_name|x|y|category\nb.png|1|2|cup\n", "line 1 = "),
+        ("file_name,x,x,y,category\n", "line 1 = "),
+        ("b.png,1,2,cup\n", "line 1 = b.png"),
+        ("file_name,x,y,category\n", "lines = 0"),
+        ("file_name,x,y,category\nb.png,1,2\n", "line 2 = b.png,1,2"),
+        ("file_name,x,y,category\nb.png,one,2,cup\n", "line 2, x = one"),
+        ("file_name,x,y,category\nb.png,1,nan,cup\n", "line 2, y = nan"),
+        ("file_name,x,y,category\nb.png,1,,cup\n", "line 2, y = "),
+        ("file_name,x,y,category\nb.png,1,2, \n", "line 2, category = "),
+        ("file_name,x,y,category\nb.png,20,2,cup\n", "line 2, x = 20.0"),
+        ("file_name,x,y,category\n\nb.png,2,-1,cup\n", "line 3, y = -1.0"),
+        ("file_name,x,y,category\n../b.png,1,2,cup\n", "line 2, file_name = ../b.png"),
+        ("file_name,x,y,category\n/b.png,1,2,cup\n", "line 2, file_name = /b.png"),
+        ("file_name,x,y,category\nnone.png,1,2,cup\n", "line 2, file_name = "),
+        ("file_name,x,y,category\n" + "b" * 200_000 + ",1,2,cup\n", "content = field larger"),
+    ],
+)
+def test_a_wrong_csv_line_is_named(tmp_path, photographs, text, field):
+    with pytest.raises(UserError) as raised:
+        read_points(csv_file(tmp_path, text), photographs)
+    assert f"clicks.csv: {field}" in str(raised.value)
+
+
+def test_csv_needs_an_image_folder_and_utf8(tmp_path, photographs):
+    text = "file_name,x,y,category\nb.png,1,2,cüp\n"
+    with pytest.raises(UserError, match="a CSV file holds no image sizes"):
+        read_points(csv_file(tmp_path, text))
+    with pytest.raises(UserError, match="which is not a folder"):
+        read_points(csv_file(tmp_path, text), tmp_path / "none")
+    with pytest.raises(UserError, match="which is not UTF-8 text"):
+        read_points(csv_file(tmp_path, text, "latin-1"), photographs)
+
+
+def test_a_link_out_of_the_image_folder_is_refused(tmp_path, photographs):
+    Image.new("RGB", (20, 10)).save(tmp_path / "secret.png")
+    (photographs / "link.png").symlink_to(tmp_path / "secret.png")
+    with pytest.raises(UserError, match=r"line 2, file_name = link\.png, which leaves the image folder"):
+        read_points(csv_file(tmp_path, "file_name,x,y,category\nlink.png,1,2,cup\n"), photographs)
