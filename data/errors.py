@@ -1,4 +1,4 @@
-"""The one exception for what the user can mend."""
+"""The one exception for what the user can fix."""
 
 from os import PathLike
 
@@ -11,16 +11,16 @@ class UserError(Exception):
         field: Where in it, for example ``annotations[17].point[0]``.
         value: What stands there; shortened to 80 characters.
         problem: Why that cannot be used, without a final full stop.
-        mend: What to do about it, an imperative sentence without its final full stop.
+        hint: What to do about it, an imperative sentence without its final full stop.
     """
 
-    def __init__(self, file: str | PathLike[str], field: str, value: object, problem: str, mend: str) -> None:
-        self.file, self.field, self.value, self.problem, self.mend = str(file), field, value, problem, mend
-        super().__init__(f"{self.file}: {field} = {_short(value)}, {_one_line(problem)}. {_one_line(mend)}.")
+    def __init__(self, file: str | PathLike[str], field: str, value: object, problem: str, hint: str) -> None:
+        self.file, self.field, self.value, self.problem, self.hint = str(file), field, value, problem, hint
+        super().__init__(f"{self.file}: {field} = {_short(value)}, {_one_line(problem)}. {_one_line(hint)}.")
 
     def __reduce__(self) -> tuple[type["UserError"], tuple[object, ...]]:
         """Pickle by the five parts, so that an error crosses from one process to another."""
-        return type(self), (self.file, self.field, self.value, self.problem, self.mend)
+        return type(self), (self.file, self.field, self.value, self.problem, self.hint)
 
 
 def _short(value: object, limit: int = 80) -> str:

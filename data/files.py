@@ -12,7 +12,7 @@ from typing import Any
 
 from sapnet_pipe.data.errors import UserError
 
-_MENDS = {
+_HINTS = {
     errno.ENOSPC: ("the disk is full", "Free space there, or choose another folder"),
     errno.EDQUOT: ("the disk quota is used up", "Free space there, or choose another folder"),
     errno.EACCES: ("it may not be written or read", "Change its permissions, or choose another path"),
@@ -29,14 +29,14 @@ _MENDS = {
 
 @contextmanager
 def disk_errors(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn the OS errors that a user can mend (full, forbidden, missing) into a `UserError` about `path`."""
+    """Turn the OS errors that a user can fix (full, forbidden, missing) into a `UserError` about `path`."""
     try:
         yield
     except OSError as error:
-        if error.errno not in _MENDS:
+        if error.errno not in _HINTS:
             raise
-        problem, mend = _MENDS[error.errno]
-        raise UserError(path, "path", error.filename or str(path), problem, mend) from error
+        problem, hint = _HINTS[error.errno]
+        raise UserError(path, "path", error.filename or str(path), problem, hint) from error
 
 
 @contextmanager
@@ -103,12 +103,12 @@ def parse_json(content: bytes, path: str | os.PathLike[str]) -> Any:
     try:
         return json.loads(content)
     except (ValueError, RecursionError) as error:  # ValueError: malformed, not UTF-8, or a number of 5,000 digits
-        mend = "Write the file again, or give another"
+        hint = "Write the file again, or give another"
         if not isinstance(error, json.JSONDecodeError):
-            raise UserError(path, "content", content[:40], f"not valid JSON ({error})", mend) from error
+            raise UserError(path, "content", content[:40], f"not valid JSON ({error})", hint) from error
         where = f"line {error.lineno} column {error.colno}"
         found = error.doc[error.pos : error.pos + 40] or "the end of the file"
-        raise UserError(path, where, found, f"not valid JSON ({error.msg})", mend) from error
+        raise UserError(path, where, found, f"not valid JSON ({error.msg})", hint) from error
 
 
 def sha256_file(path: Path) -> str:

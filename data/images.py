@@ -79,8 +79,8 @@ def _opened(path: Path, blamed: tuple[str | PathLike[str], str]) -> Iterator[Ima
     except (FileNotFoundError, NotADirectoryError) as error:
         twin = _twin(path)
         problem = f"but there is no such image{f' (there is {twin})' if twin else ''}"
-        mend = "Check the image folder, or remove the image from the file"
-        raise UserError(*blamed, str(path), problem, mend) from error
+        hint = "Check the image folder, or remove the image from the file"
+        raise UserError(*blamed, str(path), problem, hint) from error
     except Image.DecompressionBombError as error:
         raise UserError(*blamed, str(path), f"too large an image ({error})", "Cut it into tiles") from error
     except Image.UnidentifiedImageError as error:
@@ -89,8 +89,8 @@ def _opened(path: Path, blamed: tuple[str | PathLike[str], str]) -> Iterator[Ima
         raise UserError(*blamed, str(path), problem, "Replace it by a JPEG, PNG or TIFF image") from error
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:
-            problem, mend = f"which cannot be read ({error.strerror})", "Check the file and its permissions"
-            raise UserError(*blamed, str(path), problem, mend) from error
+            problem, hint = f"which cannot be read ({error.strerror})", "Check the file and its permissions"
+            raise UserError(*blamed, str(path), problem, hint) from error
         # Damaged bytes make Pillow's decoders raise SyntaxError, struct.error, OSError without a number, and more.
         problem = f"a damaged image ({type(error).__name__}: {error})"
         raise UserError(*blamed, str(path), problem, "Get the file again, or remove it from the set") from error

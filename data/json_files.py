@@ -90,5 +90,5 @@ def stream_entries(path: Path, key: str, *, label: str = "", quiet: bool = True)
                 bar.update(file.tell() - bar.n)
         except (ijson.JSONError, UnicodeDecodeError, OverflowError) as error:
             position = f"near byte {file.tell()}"
-            mend = "Write the file again, or give another"
-            raise UserError(path, position, "content", f"not valid JSON ({error})", mend) from error
+            hint = "Write the file again, or give another"
+            raise UserError(path, position, "content", f"not valid JSON ({error})", hint) from error

@@ -274,7 +274,7 @@ def doctor(
         points=points, images=images, labels=labels, file=config, assign=assign or (), flags=flags, quiet=quiet
     )
     _finish(report_of(found), as_json, quiet)
-    raise typer.Exit(2 if found.must else 0)
+    raise typer.Exit(2 if found.errors else 0)
 
 
 def _finish(report: Report, as_json: bool, quiet: bool) -> None:
@@ -282,7 +282,7 @@ def _finish(report: Report, as_json: bool, quiet: bool) -> None:
 
 
 def main() -> None:
-    """Run the command line. Exit codes: 0 done, 2 the user can mend it, 1 our fault, 130 interrupted."""
+    """Run the command line. Exit codes: 0 done, 2 the user can fix it, 1 our fault, 130 interrupted."""
     # Spinning OpenMP threads make a busy machine many times slower; torch reads this when it is imported, later on.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     sys.exit(run(sys.argv[1:]))

@@ -12,7 +12,7 @@ _MEMORY = (
 
 
 def machine_fault(error: Exception) -> str | None:
-    """One line that says what is wrong and how to mend it; None if the fault is not the machine's."""
+    """One line that says what is wrong and how to fix it; None if the fault is not the machine's."""
     if isinstance(error, OSError) and error.errno in _DISK:
         try:
             with disk_errors(error.filename or "disk"):

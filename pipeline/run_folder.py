@@ -46,7 +46,7 @@ def open_run(
 ) -> Iterator[RunFolder]:
     """Create the run folder, or with `resume` go on in the one that is there.
 
-    A run that a UserError ends before it has learnt anything leaves no trace: what was mended can be run again under
+    A run that a UserError ends before it has learnt anything leaves no trace: what was fixed can be run again under
     the same name. A resumed run that ends so keeps the manifest and settings that it had.
 
     Args:
@@ -127,8 +127,8 @@ def _check_same_run(path: Path, wanted: Mapping[str, Any], settings: BaseModel, 
     if not isinstance(found, dict) or "command" not in found:
         raise UserError(file, "command", "missing", "not the manifest of a run", "Choose a new folder")
     if not resume:
-        mend = "Add --resume to go on with that run, or choose a new folder"
-        raise UserError("--out", "path", str(path), f"already holds a {found['command']} run", mend)
+        hint = "Add --resume to go on with that run, or choose a new folder"
+        raise UserError("--out", "path", str(path), f"already holds a {found['command']} run", hint)
     if found["command"] != wanted["command"]:
         raise UserError(file, "command", found["command"], f"not {wanted['command']}", "Choose a new folder")
     inputs = found.get("inputs")

@@ -47,8 +47,8 @@ def side_by_side(jobs: Sequence[Callable[[], Result]], *, device: str = "auto") 
                 process.terminate()
             if not isinstance(error, BrokenProcessPool):
                 raise
-            problem, mend = "which was killed, perhaps for want of memory", "Close other programs and run it again"
-            raise UserError("machine", "process", "one of several at once", problem, mend) from error
+            problem, hint = "which was killed, perhaps for want of memory", "Close other programs and run it again"
+            raise UserError("machine", "process", "one of several at once", problem, hint) from error
 
 
 def prepare_process(threads: int, line: int) -> None:

@@ -25,7 +25,7 @@ from sapnet_pipe.data.points.reader import PointSet, point_of
 
 UNKNOWN = "unknown"
 _NO_KEYS = Layout(None, None, None)
-# What is left out, mended or odd, in the summary also where it is 0.
+# What is left out, corrected or odd, in the summary also where it is 0.
 _COUNTED = (
     *("crowd", "without_point", "points_moved_inside", "points_without_masks"),
     *("empty_masks", "repeated_masks", "masks_without_score", "boxes_that_differ"),
@@ -60,7 +60,7 @@ def import_bags(
     Args:
         points: Clicks by annotation id, for a file that has none, or to take others than the file's.
         keys: Names of the file's lists; those that are None are found by what stands in them.
-    Raises: UserError naming file, field, value and mend; also if no annotation gives a bag.
+    Raises: UserError naming file, field, value and hint; also if no annotation gives a bag.
     """
     reading = _Reading(path, points, keys)
     images, categories = _head(path, quiet)
@@ -68,8 +68,8 @@ def import_bags(
         spool = BagSpool(file)
         reading.read_into(spool, images, categories, quiet)
         if reading.layout is None or not len(spool):
-            mend = "Give the file of SAM's masks, with clicks or with --points"
-            raise UserError(path, "annotations", dict(reading.dropped), "none of which gives a bag", mend)
+            hint = "Give the file of SAM's masks, with clicks or with --points"
+            raise UserError(path, "annotations", dict(reading.dropped), "none of which gives a bag", hint)
         shards = spool.shards(shard_images)
         identity = _identity(path, reading.layout, points, shard_images)
         with open_writer(out, identity, categories, len(shards)) as writer:
@@ -153,8 +153,8 @@ class _Reading:
         row = by_id[place]
         if points.image_id[row] != entry["image_id"]:
             problem = f"but {points.source} has point {entry['id']} on image {points.image_id[row]}"
-            field, mend = f"annotations[{index}].image_id", "Give the points that the masks were made for"
-            raise UserError(self._path, field, entry["image_id"], problem, mend)
+            field, hint = f"annotations[{index}].image_id", "Give the points that the masks were made for"
+            raise UserError(self._path, field, entry["image_id"], problem, hint)
         x, y = points.xy[row].tolist()
         return x, y
 

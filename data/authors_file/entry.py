@@ -41,8 +41,8 @@ class Place:
     index: int
     entry: Mapping[str, Any]
 
-    def fault(self, field: str, value: object, problem: str, mend: str) -> UserError:
-        return UserError(self.path, f"annotations[{self.index}].{field}", value, problem, mend)
+    def fault(self, field: str, value: object, problem: str, hint: str) -> UserError:
+        return UserError(self.path, f"annotations[{self.index}].{field}", value, problem, hint)
 
 
 def bag_of(
@@ -53,7 +53,7 @@ def bag_of(
     Empty masks and exact repeats are left out and counted in `dropped`; counted only are boxes that are not their
     mask's, and masks beyond the list of scores. Their score is 0, below those of SAM; stability is not known: 0.
 
-    Raises: UserError naming file, field, value and mend.
+    Raises: UserError naming file, field, value and hint.
     """
     masks = _masks(place, layout)
     given = _scores(place, layout, len(masks))
@@ -127,8 +127,8 @@ def _scores(place: Place, layout: Layout, masks: int) -> list[float]:
     """The file's scores, of its first masks."""
     scores = place.entry.get(layout.scores, []) if layout.scores else []
     if type(scores) is not list or len(scores) > masks:
-        mend = "Give SAM's predicted IoU of the first masks"
-        raise place.fault(str(layout.scores), scores, f"which is not a list of at most {masks} scores", mend)
+        hint = "Give SAM's predicted IoU of the first masks"
+        raise place.fault(str(layout.scores), scores, f"which is not a list of at most {masks} scores", hint)
     for index, score in enumerate(scores):
         if not is_number(score):
             field = f"{layout.scores}[{index}]"
@@ -145,8 +145,8 @@ def _restored(place: Place, ours: Any, masks: int) -> tuple[list[float], list[fl
         problem = f"which does not describe the {masks} masks of the annotation"
         raise place.fault(OURS, ours, problem, f"Export the file again, or drop '{OURS}'")
     if sorted(set(source)) != source or not 0 <= source[0] <= source[-1] < 4 * (SCORES_PER_POINT + 1):
-        mend = f"Export the file again, or drop '{OURS}'"
-        raise place.fault(f"{OURS}.source", source, "which is not ascending within 0 to 15", mend)
+        hint = f"Export the file again, or drop '{OURS}'"
+        raise place.fault(f"{OURS}.source", source, "which is not ascending within 0 to 15", hint)
     return score, stability, source
 
 
@@ -176,8 +176,8 @@ def _differing_boxes(place: Place, layout: Layout, kept: Sequence[int], box_xyxy
     if boxes is None:
         return 0
     if type(boxes) is not list or not all(map(is_box, boxes)) or kept[-1] >= len(boxes):
-        mend = "Give [x, y, width, height] or [x1, y1, x2, y2] of every mask"
-        raise place.fault(str(layout.boxes), boxes, "which is not a list of a box for every mask", mend)
+        hint = "Give [x, y, width, height] or [x1, y1, x2, y2] of every mask"
+        raise place.fault(str(layout.boxes), boxes, "which is not a list of a box for every mask", hint)
     given = np.array([boxes[index] for index in kept], np.float64)
     as_xywh = np.concatenate([given[:, :2], given[:, :2] + given[:, 2:]], axis=1)
     away = np.minimum(np.abs(given - box_xyxy).max(axis=1), np.abs(as_xywh - box_xyxy).max(axis=1))

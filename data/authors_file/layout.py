@@ -63,8 +63,8 @@ def require_layout(path: Path, index: int, entry: Mapping[str, Any], masks: str 
     if layout.masks is None:
         keys = ", ".join(sorted(entry)[:12])
         problem = f"without a list of masks under any name (it has {keys})"
-        mend = "Give the file of SAM's masks, or name the list with --set masks_key=NAME"
-        raise UserError(path, f"annotations[{index}]", f"id {entry.get('id')}", problem, mend)
+        hint = "Give the file of SAM's masks, or name the list with --set masks_key=NAME"
+        raise UserError(path, f"annotations[{index}]", f"id {entry.get('id')}", problem, hint)
     return layout
 
 

@@ -29,7 +29,7 @@ _PATIENCE_SECONDS = 120.0
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 20.0
 # One PUT there is atomic, and a rename would be a copy.
 _OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "memory"}
-# Faults that waiting does not mend.
+# Faults that waiting does not fix.
 _FINAL = (FileNotFoundError, PermissionError, FileExistsError, IsADirectoryError, NotADirectoryError)
 _OURS = (UserError, ImportError, MemoryError, TypeError, ValueError)
 _Result = TypeVar("_Result")
@@ -129,8 +129,8 @@ class RemoteFolder:
         try:
             self._fs, self._root = fsspec.core.url_to_fs(self.url, use_listings_cache=False)
         except (ImportError, ValueError) as error:
-            mend = "Install what it names (pip install 'sapnet-pipe[s3]' for s3://), or give another location"
-            raise UserError(url, "location", url, f"which cannot be opened ({error})", mend) from error
+            hint = "Install what it names (pip install 'sapnet-pipe[s3]' for s3://), or give another location"
+            raise UserError(url, "location", url, f"which cannot be opened ({error})", hint) from error
         protocols = self._fs.protocol
         self._atomic_put = not _OBJECT_STORES.isdisjoint([protocols] if isinstance(protocols, str) else protocols)
 
@@ -221,5 +221,5 @@ def _refused(place: str, problem: str, error: Exception) -> UserError:
 
 def _silent(place: str, error: Exception, seconds: float) -> UserError:
     problem = f"which did not answer for {seconds:.0f} s ({type(error).__name__}: {error})"
-    mend = "Run the same command again once it does: what was finished is kept"
-    return UserError(place, "location", place, problem, mend)
+    hint = "Run the same command again once it does: what was finished is kept"
+    return UserError(place, "location", place, problem, hint)

@@ -135,8 +135,8 @@ def read_manifest(folder: StoreFolder) -> BagManifest:
     if folder.size(MANIFEST) is None:
         unfinished = folder.size(PARTIAL_MANIFEST) is not None
         problem = "a store that is not finished" if unfinished else "which holds no bag store"
-        mend = "Run generate-bags again with the same settings" if unfinished else "Make one with generate-bags"
-        raise UserError(str(folder), "manifest.json", "missing", problem, mend)
+        hint = "Run generate-bags again with the same settings" if unfinished else "Make one with generate-bags"
+        raise UserError(str(folder), "manifest.json", "missing", problem, hint)
     content = _checked_object(folder, MANIFEST)
     identity = _read_identity(path, content)
     try:
@@ -166,7 +166,7 @@ def read_identity(folder: StoreFolder) -> BagIdentity | None:
 
 
 def refuse_other_identity(
-    place: str, found: BagIdentity, wanted: BagIdentity, *, problem: str | None = None, mend: str | None = None
+    place: str, found: BagIdentity, wanted: BagIdentity, *, problem: str | None = None, hint: str | None = None
 ) -> None:
     """Raises: UserError naming the first field in which the store that is there differs from the one wanted."""
     for field in fields(BagIdentity):
@@ -177,7 +177,7 @@ def refuse_other_identity(
                 field.name,
                 there,
                 problem or f"but this run has {here!r}, and two different runs never mix in one folder",
-                mend or "Choose another --out, or give the settings that the store was made with",
+                hint or "Choose another --out, or give the settings that the store was made with",
             )
 
 

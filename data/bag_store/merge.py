@@ -85,7 +85,7 @@ def _open(location: Location) -> _Part:
 def _check_fit(part: _Part, first: _Part) -> None:
     identity, wanted = part.manifest.identity, first.manifest.identity
     problem = f"but {first.folder} was made with another, and the parts of one store agree in it"
-    refuse_other_identity(str(part.folder), identity, wanted, problem=problem, mend=_MAKE_PARTS)
+    refuse_other_identity(str(part.folder), identity, wanted, problem=problem, hint=_MAKE_PARTS)
     for field in ("categories", "dropped_before", "shards_total"):
         if getattr(part.manifest, field) != getattr(first.manifest, field):
             raise _unfit(part, field, getattr(part.manifest, field))
@@ -106,13 +106,13 @@ def _choose(parts: Sequence[_Part]) -> tuple[dict[int, tuple[_Part, ShardEntry]]
                 repeated += 1
                 if before[1].sha256 != entry.sha256:
                     problem = f"but {before[0].folder} has other bytes for it"
-                    mend = "Leave out the part that is wrong, or make it again"
-                    raise UserError(part.folder.at(entry.file), "sha256", entry.sha256, problem, mend)
+                    hint = "Leave out the part that is wrong, or make it again"
+                    raise UserError(part.folder.at(entry.file), "sha256", entry.sha256, problem, hint)
     lacking = [index for index in range(total) if index not in chosen]
     if lacking:
         problem = f"shards of the store are in none of the parts, first {shard_name(lacking[0])}"
-        mend = "Give the part that has them, or make it with generate-bags --set part=K/N"
-        raise UserError("bags merge", "parts", f"{len(lacking)} of {total}", problem, mend)
+        hint = "Give the part that has them, or make it with generate-bags --set part=K/N"
+        raise UserError("bags merge", "parts", f"{len(lacking)} of {total}", problem, hint)
     return chosen, repeated
 
 
@@ -120,8 +120,8 @@ def _checked_content(part: _Part, entry: ShardEntry) -> bytes:
     path, content = part.folder.at(entry.file), part.folder.read(entry.file)
     digest = hashlib.sha256(content).hexdigest()
     if digest != entry.sha256:
-        mend = "Make that part again: delete the shard and run its generate-bags again"
-        raise UserError(path, "sha256", digest, f"but the manifest says {entry.sha256}", mend)
+        hint = "Make that part again: delete the shard and run its generate-bags again"
+        raise UserError(path, "sha256", digest, f"but the manifest says {entry.sha256}", hint)
     return content
 
 

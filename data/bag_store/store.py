@@ -31,7 +31,7 @@ from sapnet_pipe.data.files import disk_errors
 
 Masks = dict[int, list[bytes]]
 Features = dict[int, NDArray[np.float16]]
-_MEND = "Delete that shard and run generate-bags again with the same settings, which makes only what is missing"
+_HINT = "Delete that shard and run generate-bags again with the same settings, which makes only what is missing"
 
 
 # Shards that are read at once: from a disk pyarrow decodes them, of a URL most of the time goes by in waiting.
@@ -68,11 +68,11 @@ class BagStore:
             problem = f"but the store with the fingerprint {expect_fingerprint} is needed"
             raise UserError(path, "fingerprint", manifest.fingerprint, problem, "Give the store it was")
         if manifest.is_part and not allow_part:
-            problem, mend = (
+            problem, hint = (
                 f"but the store has {manifest.shards_total}: this is a part",
                 "Join the parts with bags merge",
             )
-            raise UserError(path, "shards", f"{len(manifest.shards)} shards", problem, mend)
+            raise UserError(path, "shards", f"{len(manifest.shards)} shards", problem, hint)
         if not manifest.points:
             raise UserError(path, "points", 0, "so the store is empty", "Make it again with generate-bags")
         for entry in manifest.shards:
@@ -100,7 +100,7 @@ class BagStore:
             return bag_table(self._tables())
         except ValueError as error:
             problem = f"whose shards do not fit the schema ({error})"
-            raise UserError(self.folder, "shards", MANIFEST, problem, _MEND) from error
+            raise UserError(self.folder, "shards", MANIFEST, problem, _HINT) from error
 
     def read_column(self, name: str) -> Column:
         """One column alone, such as the boxes of every mask.
@@ -216,9 +216,9 @@ def open_shard(folder: StoreFolder, name: str, fingerprint: str, content: bytes 
     except (pa.ArrowException, OSError, ValueError) as error:
         _refuse(path, error)
     if not is_shard_schema(file.schema_arrow):
-        raise UserError(path, "schema", file.schema_arrow.names, "not the columns of a bag shard", _MEND)
+        raise UserError(path, "schema", file.schema_arrow.names, "not the columns of a bag shard", _HINT)
     if label.fingerprint != fingerprint:
-        raise UserError(path, "fingerprint", label.fingerprint, "a shard of another store", _MEND)
+        raise UserError(path, "fingerprint", label.fingerprint, "a shard of another store", _HINT)
     return file
 
 
@@ -255,11 +255,11 @@ def _group_of(file: pq.ParquetFile, image_id: int) -> int | None:
 def _check_length(folder: StoreFolder, entry: ShardEntry) -> None:
     path, size = folder.at(entry.file), folder.size(entry.file)
     if size is None:
-        raise UserError(path, "shard", "missing", "but the manifest lists it", _MEND)
+        raise UserError(path, "shard", "missing", "but the manifest lists it", _HINT)
     if size != entry.bytes:
         problem = f"but the manifest says {entry.bytes}, so the shard is damaged"
-        raise UserError(path, "bytes", size, problem, _MEND)
+        raise UserError(path, "bytes", size, problem, _HINT)
 
 
 def _refuse(path: str, error: Exception) -> NoReturn:
-    raise UserError(path, "content", path, f"a damaged shard ({error})", _MEND) from error
+    raise UserError(path, "content", path, f"a damaged shard ({error})", _HINT) from error

@@ -14,7 +14,7 @@ from sapnet_pipe.data.coco.document import is_number
 _XYWH = "Write [x, y, width, height] in pixels"
 MALFORMED = Kind("boxes-malformed", "boxes are not four numbers", f"{_XYWH}, or no bbox")
 NEGATIVE = Kind("boxes-negative", "boxes have a negative width or height", f"{_XYWH}, the smaller x and y first")
-FLAT = Kind("boxes-flat", "boxes have no width or no height", f"{_XYWH}, or drop the annotation", must=False)
+FLAT = Kind("boxes-flat", "boxes have no width or no height", f"{_XYWH}, or drop the annotation", error=False)
 _CORNERS = "boxes look like [x1, y1, x2, y2], not [x, y, width, height]"
 _CENTRES = "boxes look like [centre x, centre y, width, height], not [x, y, width, height]"
 _FRACTIONS = "boxes look like fractions of the image, not pixels"
@@ -42,7 +42,7 @@ def check_boxes(
         field: Key of the box.
         mask_box_xyxy: Box of the mask by annotation index, where it is known: the best judge of the convention.
         refused: Whether the reader of the file refuses malformed boxes.
-        clicks: Whether clicks are made of these boxes, so that a wrong convention must be mended. Such boxes are made
+        clicks: Whether clicks are made of these boxes, so that a wrong convention must be fixed. Such boxes are made
             up around a click and may reach outside the image.
     """
     given = [a for a in annotations if a.entry.get(field) is not None]
@@ -62,13 +62,15 @@ def check_boxes(
     findings.add(kind, path, example, count=len(rows), of=len(sized))
 
 
-def _is_sound(path: str | PathLike[str], annotation: RawAnnotation, field: str, must: bool, findings: Findings) -> bool:
+def _is_sound(
+    path: str | PathLike[str], annotation: RawAnnotation, field: str, error: bool, findings: Findings
+) -> bool:
     box = annotation.entry[field]
     example = f"annotations[{annotation.index}].{field} = {shown(box)}"
     if type(box) is not list or len(box) != 4 or not all(map(is_number, box)):
-        findings.add(replace(MALFORMED, must=must), path, example)
+        findings.add(replace(MALFORMED, error=error), path, example)
     elif box[2] < 0 or box[3] < 0:
-        findings.add(replace(NEGATIVE, must=must), path, example)
+        findings.add(replace(NEGATIVE, error=error), path, example)
     elif not box[2] or not box[3]:
         findings.add(FLAT, path, example)
     else:

@@ -35,18 +35,18 @@ OUTSIDE = Kind(
 )
 MALFORMED = Kind("points-malformed", "points cannot be understood", "Give x and y as two numbers in pixels")
 TWICE = Kind(
-    "points-doubled", "points lie on another point of the same category", "Keep one point per object", must=False
+    "points-doubled", "points lie on another point of the same category", "Keep one point per object", error=False
 )
 NOT_IN_BOX = Kind(
-    "points-beside-their-box", "points lie outside their own annotation's box", "Check points and boxes", must=False
+    "points-beside-their-box", "points lie outside their own annotation's box", "Check points and boxes", error=False
 )
 NONE = Kind("no-points", "has no point in it", "Add point: [x, y], or make points with `sapnet-pipe points`")
-UNPOINTED = Kind("annotations-without-point", "annotations have no point and are left out", "Add them", must=False)
-_CROWDS = Kind("crowds", "annotations are crowds and are left out", "Nothing, if that is meant", must=False)
+UNPOINTED = Kind("annotations-without-point", "annotations have no point and are left out", "Add them", error=False)
+_CROWDS = Kind("crowds", "annotations are crowds and are left out", "Nothing, if that is meant", error=False)
 _EMPTY_CATEGORY = Kind(
-    "categories-without-points", "categories have no point, so nothing can be learnt of them", "Drop them", must=False
+    "categories-without-points", "categories have no point, so nothing can be learnt of them", "Drop them", error=False
 )
-_EMPTY_IMAGE = Kind("images-without-points", "images have no point and make no bags", "Drop them", must=False)
+_EMPTY_IMAGE = Kind("images-without-points", "images have no point and make no bags", "Drop them", error=False)
 
 _UNLIKELY = math.log(1e-4)
 
@@ -84,7 +84,7 @@ def check_document_clicks(document: RawDocument, findings: Findings) -> ClickSum
     """All checks of the clicks of a JSON file, after those of its boxes (`check_boxes`)."""
     path, of = document.source, len(document.annotations)
     clicks: list[PlacedClick] = []
-    misread = any(finding.kind.name in MISREAD for finding in findings.must())
+    misread = any(finding.kind.name in MISREAD for finding in findings.errors())
     forms: Counter[str] = Counter()
     pointed: Counter[object] = Counter()
     categories: set[object] = set()

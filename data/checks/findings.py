@@ -11,14 +11,14 @@ class Kind:
     Attributes:
         name: Stable, for programs, for example ``points-in-percent``.
         problem: What is counted and what is wrong with it: "points look like percent, not pixels".
-        mend: What to do about it, an imperative sentence without its final full stop.
-        must: Whether it has to be mended: a command would refuse it, or go wrong without a word.
+        hint: What to do about it, an imperative sentence without its final full stop.
+        error: Whether it has to be fixed: a command would refuse it, or go wrong without a word.
     """
 
     name: str
     problem: str
-    mend: str
-    must: bool = True
+    hint: str
+    error: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Finding:
 
     def to_dict(self) -> dict[str, object]:
         """JSON-able form."""
-        kind = {"kind": self.kind.name, "problem": self.kind.problem, "mend": self.kind.mend, "must": self.kind.must}
+        kind = {"kind": self.kind.name, "problem": self.kind.problem, "mend": self.kind.hint, "must": self.kind.error}
         return kind | {"file": self.file, "count": self.count, "of": self.of, "example": self.example}
 
 
@@ -53,13 +53,13 @@ class Findings:
             Finding(kind, str(file), count, of, example) if known is None else replace(known, count=known.count + count)
         )
 
-    def must(self) -> list[Finding]:
-        """What has to be mended."""
-        return [finding for finding in self._found.values() if finding.kind.must]
+    def errors(self) -> list[Finding]:
+        """What has to be fixed, in the order of being found."""
+        return [finding for finding in self._found.values() if finding.kind.error]
 
-    def may(self) -> list[Finding]:
+    def warnings(self) -> list[Finding]:
         """What is worth knowing."""
-        return [finding for finding in self._found.values() if not finding.kind.must]
+        return [finding for finding in self._found.values() if not finding.kind.error]
 
     def has(self, name: str) -> bool:
         """Whether a kind of this name was found in any file."""

@@ -17,14 +17,14 @@ from sapnet_pipe.data.errors import UserError
 
 MISSING = Kind("masks-missing", "annotations have no mask", "Give masks, or drop the annotations")
 OTHER = Kind("masks-malformed", "masks cannot be read", "Write them again as polygons or as COCO's RLE")
-EMPTY = Kind("masks-empty", "masks are empty and are left out", "Drop them", must=False)
+EMPTY = Kind("masks-empty", "masks are empty and are left out", "Drop them", error=False)
 FRACTIONS = Kind(
     "polygons-as-fractions", "polygons look like fractions of the image", "Multiply x by the width, y by the height"
 )
 _NOT_IN_BOX = Kind(
-    "masks-beside-their-box", "masks lie elsewhere than their annotation's bbox", "Check masks and boxes", must=False
+    "masks-beside-their-box", "masks lie elsewhere than their annotation's bbox", "Check masks and boxes", error=False
 )
-_CROWDS = Kind("crowds", "annotations are crowds and are left out", "Nothing, if that is meant", must=False)
+_CROWDS = Kind("crowds", "annotations are crowds and are left out", "Nothing, if that is meant", error=False)
 
 
 def check_masks(

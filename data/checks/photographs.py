@@ -27,9 +27,9 @@ _TURNED = Kind(
     "photographs-turned",
     "photographs are turned by EXIF, and the file means them as they lie on disk; they are read that way",
     "Check that the points were clicked on pictures lying on their side",
-    must=False,
+    error=False,
 )
-_UNNAMED = Kind("photographs-unnamed", "photographs of the folder are not in the file", "Add them", must=False)
+_UNNAMED = Kind("photographs-unnamed", "photographs of the folder are not in the file", "Add them", error=False)
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp"}
 
 

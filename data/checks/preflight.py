@@ -17,7 +17,7 @@ from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.data.labels.pseudo_labels import read_pseudo_labels
 from sapnet_pipe.data.points.reader import read_points
 
-_REFUSED = Kind("refused", "is refused by the commands that read it", "Mend what the example says")
+_REFUSED = Kind("refused", "is refused by the commands that read it", "Fix what the example says")
 _NO_FOLDER = Kind("no-image-folder", "is no folder", "Give the folder of the photographs")
 
 
@@ -144,8 +144,8 @@ def _photographs(
 
 
 def _ask_reader(path: Path, findings: Findings, read: Callable[[], object]) -> None:
-    """The readers have the last word: what they refuse must be mended, also if no check knows it."""
-    if any(finding.file == str(path) for finding in findings.must()):
+    """The readers have the last word: what they refuse must be fixed, also if no check knows it."""
+    if any(finding.file == str(path) for finding in findings.errors()):
         return
     try:
         read()

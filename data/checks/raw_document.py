@@ -22,7 +22,7 @@ _LVIS_NAME = Kind(
     "images have a coco_url but no file_name, as in LVIS",
     "Add file_name: the part of coco_url behind its last slash (or last two, for one folder of train and val)",
 )
-_SAME_FILE = Kind("file-names-shared", "images share their photograph with another entry", "Join them", must=False)
+_SAME_FILE = Kind("file-names-shared", "images share their photograph with another entry", "Join them", error=False)
 _CATEGORY_ID = Kind("category-ids", "categories have no whole number as id", "Number the categories")
 _CATEGORY_TWICE = Kind("category-ids-clash", "categories have the id of another", "Give every category its own id")
 _CATEGORY_NAME = Kind("category-names", "categories have no name", "Give the category's name")
@@ -30,7 +30,7 @@ SAME_NAME = Kind(
     "category-names-shared",
     "categories have the name of another, but for capitals and blanks",
     "Join them if they are the same kind of object",
-    must=False,
+    error=False,
 )
 _ID = Kind("annotation-ids", "annotations have no whole number as id", "Number the annotations")
 _TWICE = Kind("annotation-ids-clash", "annotations have the id of another", "Give every annotation its own id")

@@ -16,8 +16,8 @@ from sapnet_pipe.data.checks.findings import Kind
 from sapnet_pipe.data.coco.masks import check_counts
 
 
-def _kind(name: str, problem: str, mend: str) -> Kind:
-    return Kind(f"masks-{name}", f"masks {problem}", mend)
+def _kind(name: str, problem: str, hint: str) -> Kind:
+    return Kind(f"masks-{name}", f"masks {problem}", hint)
 
 
 _ENCODE = "Decode them to arrays and encode these with pycocotools.mask.encode, counts as text"

@@ -52,7 +52,7 @@ class CocoDocument:
 def read_document(path: Path) -> CocoDocument:
     """Read a COCO-like JSON file and check all that does not depend on the kind of annotation.
 
-    Raises: UserError naming file, field, value and mend.
+    Raises: UserError naming file, field, value and hint.
     """
     root = read_json(path)
     if not isinstance(root, dict):
@@ -117,8 +117,8 @@ def check_file_name(path: str | PathLike[str], field: str, name: Any) -> str:
         raise UserError(path, field, name, "which is not a file name", "Give the file's name in the image folder")
     absolute = PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive or name.startswith("\\")
     if absolute or "\0" in name or ".." in name.replace("\\", "/").split("/"):
-        mend = "Use a file name relative to that folder"
-        raise UserError(path, field, name, "which leaves the image folder", mend)
+        hint = "Use a file name relative to that folder"
+        raise UserError(path, field, name, "which leaves the image folder", hint)
     return name
 
 
@@ -180,9 +180,9 @@ def _reference_error(
         problem = "which another annotation has too"
         return UserError(path, f"{where}.id", annotation_id, problem, "Give every annotation its own id")
     if image_id not in images:
-        mend = "Add the image to 'images', or drop the annotation"
-        return UserError(path, f"{where}.image_id", image_id, "which is not among the images", mend)
+        hint = "Add the image to 'images', or drop the annotation"
+        return UserError(path, f"{where}.image_id", image_id, "which is not among the images", hint)
     if category_id not in categories:
-        mend = "Add the category to 'categories', or correct the id"
-        return UserError(path, f"{where}.category_id", category_id, "which is not among the categories", mend)
+        hint = "Add the category to 'categories', or correct the id"
+        return UserError(path, f"{where}.category_id", category_id, "which is not among the categories", hint)
     return UserError(path, f"{where}.iscrowd", entry["iscrowd"], "which is neither 0 nor 1", "Give 0 or 1")

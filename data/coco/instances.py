@@ -55,7 +55,7 @@ class InstanceDataset:
 def read_instances(path: Path) -> InstanceDataset:
     """Read and check a COCO instance file; masks stay in the form the file has.
 
-    Raises: UserError naming file, field, value and mend for whatever is missing, of a wrong type, not finite, doubled
+    Raises: UserError naming file, field, value and hint for whatever is missing, of a wrong type, not finite, doubled
         or unknown, and for a file without images, categories or annotations.
     """
     document = read_document(Path(path))
@@ -78,8 +78,8 @@ def counts_of(annotation: InstanceAnnotation, image: ImageRecord, *, file: str |
 def _annotation(path: Path, index: int, entry: dict[str, Any]) -> InstanceAnnotation:
     segmentation = entry.get("segmentation") or None
     if segmentation is not None and (wrong := segmentation_problem(segmentation)):
-        place, value, problem, mend = wrong
-        raise UserError(path, f"annotations[{index}].segmentation{place}", value, problem, mend)
+        place, value, problem, hint = wrong
+        raise UserError(path, f"annotations[{index}].segmentation{place}", value, problem, hint)
     area = entry.get("area")
     if area is not None and (not is_number(area) or area < 0):
         raise UserError(

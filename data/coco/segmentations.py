@@ -13,7 +13,7 @@ _FORMS = "Give a list of polygons, or an RLE {'size': [height, width], 'counts':
 def segmentation_problem(segmentation: Any) -> tuple[str, Any, str, str] | None:
     """What is wrong with the structure of a `segmentation`, without looking at the image.
 
-    Returns: None, or (subfield such as ``[0][3]``, value, problem, mend).
+    Returns: None, or (subfield such as ``[0][3]``, value, problem, hint).
     """
     if isinstance(segmentation, list):
         for index, polygon in enumerate(segmentation):
@@ -49,8 +49,8 @@ def segmentation_to_counts(
     """
     problem = segmentation_problem(segmentation)
     if problem:
-        place, value, what, mend = problem
-        raise UserError(file, field + place, value, what, mend)
+        place, value, what, hint = problem
+        raise UserError(file, field + place, value, what, hint)
     if isinstance(segmentation, list):
         return _from_polygons(segmentation, height, width, file, field)
     if segmentation["size"] != [height, width]:

@@ -27,8 +27,8 @@ def checked_detections(
     entries: Any = read_json(results) if isinstance(results, Path) else results
     if not isinstance(entries, list):
         problem = "which is not a list of predictions"
-        mend = "Give a list of {image_id, category_id, score, segmentation}"
-        raise UserError(source, "content", type(entries).__name__, problem, mend)
+        hint = "Give a list of {image_id, category_id, score, segmentation}"
+        raise UserError(source, "content", type(entries).__name__, problem, hint)
     categories = {category.category_id for category in truth.categories}
     return [_checked(source, index, entry, truth.images, categories, iou_type) for index, entry in enumerate(entries)]
 
@@ -46,11 +46,11 @@ def _checked(
         raise UserError(source, where, entry, "which is not an object", "Give {image_id, category_id, score, ...}")
     image_id, category_id, score = entry.get("image_id"), entry.get("category_id"), entry.get("score")
     if type(image_id) is not int or image_id not in images:
-        mend = "Predict on the images of the truth file"
-        raise UserError(source, f"{where}.image_id", image_id, "which is no image of the truth", mend)
+        hint = "Predict on the images of the truth file"
+        raise UserError(source, f"{where}.image_id", image_id, "which is no image of the truth", hint)
     if type(category_id) is not int or category_id not in categories:
-        mend = "Use the category ids of the truth file"
-        raise UserError(source, f"{where}.category_id", category_id, "which is no category of the truth", mend)
+        hint = "Use the category ids of the truth file"
+        raise UserError(source, f"{where}.category_id", category_id, "which is no category of the truth", hint)
     if not is_number(score):
         raise UserError(
             source, f"{where}.score", score, "which is not a finite number", "Give every prediction a score"

@@ -107,8 +107,8 @@ def _measure(
         iou = float(rle_iou([mask], [true_mask], image.height, image.width)[0, 0])
     except ValueError as error:
         field = f"annotation {annotation.annotation_id}.segmentation"
-        mend = "Give masks in the size of the truth's images"
-        raise UserError(source, field, mask, f"which does not fit image {image.image_id} ({error})", mend) from error
+        hint = "Give masks in the size of the truth's images"
+        raise UserError(source, field, mask, f"which does not fit image {image.image_id} ({error})", hint) from error
     return iou, rle_area(true_mask, image.height, image.width)
 
 

@@ -136,8 +136,8 @@ def _check_alternates(annotation: InstanceAnnotation, file: Path) -> list[Any]:
         raise UserError(file, field, alternates, "which is not a list of masks", "Give a list of RLE, or none")
     for index, mask in enumerate(alternates):
         if wrong := segmentation_problem(mask):
-            place, value, problem, mend = wrong
-            raise UserError(file, f"{field}[{index}]{place}", value, problem, mend)
+            place, value, problem, hint = wrong
+            raise UserError(file, f"{field}[{index}]{place}", value, problem, hint)
     return alternates
 
 

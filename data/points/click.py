@@ -23,9 +23,9 @@ class Click(NamedTuple):
 class MalformedClick(ValueError):  # noqa: N818
     """A click that cannot be understood; the caller adds the file and the entry."""
 
-    def __init__(self, field: str, value: Any, problem: str, mend: str) -> None:
-        self.field, self.value, self.problem, self.mend = field, value, problem, mend
-        super().__init__(f"{field} = {value!r}, {problem}. {mend}.")
+    def __init__(self, field: str, value: Any, problem: str, hint: str) -> None:
+        self.field, self.value, self.problem, self.hint = field, value, problem, hint
+        super().__init__(f"{field} = {value!r}, {problem}. {hint}.")
 
 
 def pair(value: Any, field: str) -> tuple[float, float]:
@@ -34,8 +34,8 @@ def pair(value: Any, field: str) -> tuple[float, float]:
         raise MalformedClick(field, _shown(value), "which is not [x, y]", "Give two numbers in original pixels")
     for index, number in enumerate(value):
         if not is_number(number):
-            mend = "Give x and y in original pixels"
-            raise MalformedClick(f"{field}[{index}]", _shown(number), "which is not a finite number", mend)
+            hint = "Give x and y in original pixels"
+            raise MalformedClick(f"{field}[{index}]", _shown(number), "which is not a finite number", hint)
     return value[0], value[1]
 
 

@@ -39,8 +39,8 @@ def read_csv(path: Path, images_dir: Path | None) -> PointSet:
     Raises: UserError naming the line and the column at fault.
     """
     if images_dir is None:
-        mend = "Name the image folder, from which the sizes of the images are read"
-        raise UserError(path, "images", None, "but a CSV file holds no image sizes", mend)
+        hint = "Name the image folder, from which the sizes of the images are read"
+        raise UserError(path, "images", None, "but a CSV file holds no image sizes", hint)
     rows = list(_rows(path))
     if not rows:
         raise UserError(path, "lines", 0, "the file has no click", "Add a line for every object")
@@ -67,8 +67,8 @@ def _rows(path: Path) -> Iterator[_Row]:
             for column in COLUMNS:
                 if header.count(column) != 1:
                     problem = f"in which the column '{column}' is {'doubled' if column in header else 'missing'}"
-                    mend = f"Start the file with the line {','.join(COLUMNS)}"
-                    raise UserError(path, "line 1", ",".join(header), problem, mend)
+                    hint = f"Start the file with the line {','.join(COLUMNS)}"
+                    raise UserError(path, "line 1", ",".join(header), problem, hint)
             places = [header.index(column) for column in COLUMNS]
             for cells in lines:
                 if any(cell.strip() for cell in cells):
@@ -101,8 +101,8 @@ def _number(path: Path, line: int, column: str, text: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        mend = "Give original pixels, with a point before the decimals"
-        raise UserError(path, f"line {line}, {column}", text, "which is not a finite number", mend)
+        hint = "Give original pixels, with a point before the decimals"
+        raise UserError(path, f"line {line}, {column}", text, "which is not a finite number", hint)
     return value
 
 

@@ -19,8 +19,8 @@ def click_of(entry: dict[str, Any]) -> Click | None:
         raise MalformedClick("keypoints", flat, "which is not a list of x, y, v", "Give three numbers a keypoint")
     for index, value in enumerate(flat):
         if not is_number(value):
-            mend = "Give x, y and v of every keypoint"
-            raise MalformedClick(f"keypoints[{index}]", value, "which is not a finite number", mend)
+            hint = "Give x, y and v of every keypoint"
+            raise MalformedClick(f"keypoints[{index}]", value, "which is not a finite number", hint)
     labelled = [(flat[i], flat[i + 1], i) for i in range(0, len(flat), 3) if flat[i + 2] > 0]
     if not labelled:
         return None

@@ -19,8 +19,8 @@ class PointSet:
         image_id, point_id: (N,) int64; point ids are unique.
         category_id: (N,) int32.
         xy: (N, 2) float32 in original-image pixels, 0 <= x < width, 0 <= y < height.
-        dropped: What was left out or mended, by reason: ``crowd`` and ``without_point`` annotations,
-            ``images_without_points``, ``points_moved_inside`` (mended, not lost).
+        dropped: What was left out or corrected, by reason: ``crowd`` and ``without_point`` annotations,
+            ``images_without_points``, ``points_moved_inside`` (corrected, not lost).
     Raises: ValueError if rows are out of order, refer to unknown images or categories, or lie outside their image.
     """
 

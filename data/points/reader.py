@@ -22,7 +22,7 @@ def read_points(path: Path, images_dir: Path | None = None) -> PointSet:
 
     Args:
         images_dir: Image folder; needed for CSV files, which hold no image sizes.
-    Raises: UserError naming file, field, value and mend; also if no annotation has a point.
+    Raises: UserError naming file, field, value and hint; also if no annotation has a point.
     """
     path = Path(path)
     if path.suffix.lower() == ".csv":
@@ -79,7 +79,7 @@ def _click(path: Path, index: int, entry: dict[str, Any]) -> Click | None:
         return form.click_of(entry) if form else None
     except MalformedClick as error:
         where = f"annotations[{index}].{error.field}"
-        raise UserError(path, where, error.value, error.problem, error.mend) from error
+        raise UserError(path, where, error.value, error.problem, error.hint) from error
 
 
 def _placed(path: Path, index: int, click: Click, image: ImageRecord) -> tuple[float, float, bool]:
@@ -98,5 +98,5 @@ def _no_points(document: CocoDocument, dropped: Counter[str]) -> UserError:
     count = f"{len(document.annotations)} annotations"
     if dropped["crowd"] == len(document.annotations):
         return UserError(document.source, "annotations", count, "all of them crowds", "Give a point per single object")
-    mend = "Make points from the masks with `sapnet-pipe points`, or add point: [x, y]"
-    return UserError(document.source, "annotations", count, "none of which has a point", mend)
+    hint = "Make points from the masks with `sapnet-pipe points`, or add point: [x, y]"
+    return UserError(document.source, "annotations", count, "none of which has a point", hint)

@@ -53,8 +53,8 @@ def open_inputs(
     """
     for name, value in (("--bags", bags), ("--images", images)):
         if value is None:
-            mend = f"Give {name}, or --demo, which renders scenes and makes their bags"
-            raise UserError("ablate", name, "nothing", "but an ablation needs it", mend)
+            hint = f"Give {name}, or --demo, which renders scenes and makes their bags"
+            raise UserError("ablate", name, "nothing", "but an ablation needs it", hint)
     location, folder = parse_location(str(bags)), Path(str(images))
     require_folder(folder, "--images")
     if val_images is not None:
@@ -89,8 +89,8 @@ def make_demo(out: Path, settings: AblateSettings, *, quiet: bool) -> DemoData:
         found = read_json(file)
         name = next((name for name, value in record.items() if found.get(name) != value), None)
         if name is not None:
-            problem, mend = f"but now it is {record[name]}", "Give the same, or choose a new --out"
-            raise UserError(file, name, found.get(name), problem, mend)
+            problem, hint = f"but now it is {record[name]}", "Give the same, or choose a new --out"
+            raise UserError(file, name, found.get(name), problem, hint)
     else:
         write_json(file, record)
     if not demo.points.is_file():

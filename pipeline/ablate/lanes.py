@@ -90,8 +90,8 @@ def run_in_lanes(jobs: Sequence[Job[Result]], lanes: Sequence[Lane]) -> Iterator
                 process.terminate()
             if not isinstance(error, BrokenProcessPool):
                 raise
-            problem, mend = "which was killed, perhaps for want of memory", "Lower parallel, and run it again"
-            raise UserError("machine", "process", "one of several at once", problem, mend) from error
+            problem, hint = "which was killed, perhaps for want of memory", "Lower parallel, and run it again"
+            raise UserError("machine", "process", "one of several at once", problem, hint) from error
 
 
 def _caught(job: Job[Result], device: str) -> Result | UserError:

@@ -79,8 +79,8 @@ def make_plan(
     """
     if preset is None and file is None:
         known = ", ".join(bundled_presets())
-        mend = f"Give --config with a TOML file of variants, or --preset with one of: {known}"
-        raise UserError("ablate", "--config or --preset", "neither", "so there is no variant to run", mend)
+        hint = f"Give --config with a TOML file of variants, or --preset with one of: {known}"
+        raise UserError("ablate", "--config or --preset", "neither", "so there is no variant to run", hint)
     values = preset_named(bundled_presets(), preset) if preset is not None else {}
     settings = resolve_settings(AblateSettings, preset=values, file=file, assignments=assign, flags=flags)
     if not settings.select_preset:
@@ -170,11 +170,11 @@ def _checked(
     own = next((name for name in _OWN if name in values), None)
     where = f"{source}, variant {variant!r}"
     if own is not None:
-        mend = f"Set {own if own == 'device' else 'seeds'} for the ablation instead"
-        raise UserError(where, own, values[own], "which belongs to the whole ablation", mend)
+        hint = f"Set {own if own == 'device' else 'seeds'} for the ablation instead"
+        raise UserError(where, own, values[own], "which belongs to the whole ablation", hint)
     if preset not in presets:
         raise UserError(option, "name", preset, "no such preset", f"Choose one of: {', '.join(sorted(presets))}")
     try:
         return resolve_settings(model, preset=presets[preset], flags=merged(values, common))
     except UserError as error:
-        raise UserError(where, error.field, error.value, error.problem, error.mend) from error
+        raise UserError(where, error.field, error.value, error.problem, error.hint) from error

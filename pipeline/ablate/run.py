@@ -45,8 +45,8 @@ def run_ablation(
     _check_alone()
     if demo:
         if bags is not None or images is not None or truth is not None:
-            mend = "Leave out --bags, --images and --truth, or leave out --demo"
-            raise UserError("ablate", "--demo", "given", "which makes its own bags, photographs and truth", mend)
+            hint = "Leave out --bags, --images and --truth, or leave out --demo"
+            raise UserError("ablate", "--demo", "given", "which makes its own bags, photographs and truth", hint)
         made = make_demo(out, plan.settings, quiet=quiet)
         bags, images, truth = str(made.bags), made.train_images, made.train_truth
         if plan.settings.segment_preset and val_labels is None:
@@ -148,14 +148,14 @@ def _check_alone() -> None:
 
     count = own_share().count
     if count > 1:
-        mend = "Start it once without torchrun: it takes every GPU, a training each"
-        raise UserError("ablate", "processes", count, "but it runs in one", mend)
+        hint = "Start it once without torchrun: it takes every GPU, a training each"
+        raise UserError("ablate", "processes", count, "but it runs in one", hint)
 
 
 def _check_segments(plan: Plan, val_labels: Path | None) -> None:
     if plan.settings.segment_preset and val_labels is None:
-        mend = "Give --val-labels and --val-images, which the segmenters' AP is measured on"
-        raise UserError("ablate", "--val-labels", "nothing", "but segmenters are to follow", mend)
+        hint = "Give --val-labels and --val-images, which the segmenters' AP is measured on"
+        raise UserError("ablate", "--val-labels", "nothing", "but segmenters are to follow", hint)
 
 
 def _refuse(faults: Sequence[tuple[str, UserError]], figures: Mapping[str, Any]) -> None:
@@ -163,8 +163,8 @@ def _refuse(faults: Sequence[tuple[str, UserError]], figures: Mapping[str, Any])
     if figures["finished"] == 0:
         raise fault
     counted = f"{len(faults)} runs failed, the first ({title})" if len(faults) > 1 else f"run {title} failed"
-    mend = f"{fault.mend}, then run the same command again: what is finished is kept"
-    raise UserError(fault.file, fault.field, fault.value, f"{fault.problem}; {counted}", mend)
+    hint = f"{fault.hint}, then run the same command again: what is finished is kept"
+    raise UserError(fault.file, fault.field, fault.value, f"{fault.problem}; {counted}", hint)
 
 
 def _notes(plan: Plan, figures: Mapping[str, Any]) -> list[str]:

@@ -41,8 +41,8 @@ def train_seg(
     if val_images is not None:
         require_folder(val_images, "--val-images")
     if (labels / "pseudo_labels.json").is_file():
-        mend = f"Give {labels / 'pseudo_labels.json'}"
-        raise UserError("--labels", "path", str(labels), "a run folder of select, not a file of labels", mend)
+        hint = f"Give {labels / 'pseudo_labels.json'}"
+        raise UserError("--labels", "path", str(labels), "a run folder of select, not a file of labels", hint)
     inputs = {"labels": sha256_file(labels)}
     if val_labels is not None:
         inputs["val_labels"] = sha256_file(val_labels)
@@ -116,8 +116,8 @@ def _require_model(run_dir: Path) -> None:
     if run_dir.is_dir() and not (run_dir / MODEL_FILE).is_file():
         begun = begun_engine(run_dir) is not None and (run_dir / "model.json").is_file()
         problem = f"a training that is not finished: no {MODEL_FILE}" if begun else f"a folder without {MODEL_FILE}"
-        mend = "Go on with train-seg --resume" if begun else "Give the --out folder of train-seg"
-        raise UserError("--run", "path", str(run_dir), problem, mend)
+        hint = "Go on with train-seg --resume" if begun else "Give the --out folder of train-seg"
+        raise UserError("--run", "path", str(run_dir), problem, hint)
 
 
 def _draw(predictions: Path, image_ids: Path, images: Path, draw: Path, min_score: float, quiet: bool) -> int:

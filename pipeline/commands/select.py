@@ -84,14 +84,14 @@ def _notes(summary: Mapping[str, Any]) -> list[str]:
     training = summary["training"] or {}
     if summary["fallback"] is None and not training.get("at_chance"):
         return []
-    mend = "train longer (--set train.max_iterations=...) or check the points' categories."
+    hint = "train longer (--set train.max_iterations=...) or check the points' categories."
     if summary["fallback"] is None:
         return [
-            f"The selector has learnt nothing ({training['verdict']}): its choice is no better than a guess; {mend}"
+            f"The selector has learnt nothing ({training['verdict']}): its choice is no better than a guess; {hint}"
         ]
     if not training:
         return [f"These labels are SAM's top-1, not of {summary['method']}: {summary['fallback']}."]
     return [
         f"The selector has learnt nothing ({summary['fallback']}), so these labels are SAM's top-1, marked by their "
-        f"source: {mend}"
+        f"source: {hint}"
     ]

@@ -1,1 +1,1 @@
-"""`sapnet-pipe doctor`: is this machine fit, are these files sound, and what has to be mended first?"""
+"""`sapnet-pipe doctor`: is this machine fit, are these files sound, and what has to be fixed first?"""

@@ -31,7 +31,7 @@ _OPTIONAL_BROKEN = Kind(
     "optional-package-broken",
     "optional package is installed but does not work",
     "Install them again, or uninstall them",
-    must=False,
+    error=False,
 )
 _VERSION = Kind(
     "package-version", "package is of a version that sapnet-pipe excludes", "Install one that the example names"

@@ -33,8 +33,8 @@ def page_of(found: Examination) -> str:
         ["", "Machine", *_machine(found)],
         *([] if not found.files else [["", "Files", *_files(found)]]),
         *([] if found.estimate is None else [["", "Stage one, roughly", *_estimate(found.estimate)]]),
-        *([] if not found.may else [["", "Worth knowing", *_findings(found.may, "- ")]]),
-        ["", *_ending(found.must)],
+        *([] if not found.warnings else [["", "Worth knowing", *_findings(found.warnings, "- ")]]),
+        ["", *_ending(found.errors)],
     ]
     return "\n".join(line for part in parts for line in part)
 
@@ -99,8 +99,8 @@ def _findings(findings: Sequence[Finding], mark: str | None) -> Iterator[str]:
         share = _share(finding)
         yield f"  {lead}{finding.file}: {share}{finding.kind.problem}"
         yield f"       e.g. {finding.example}"
-        if finding.kind.must:
-            yield f"       {finding.kind.mend}."
+        if finding.kind.error:
+            yield f"       {finding.kind.hint}."
 
 
 def _share(finding: Finding) -> str:
@@ -110,9 +110,9 @@ def _share(finding: Finding) -> str:
     return f"{finding.count} of {finding.of} " if finding.of >= finding.count else f"{finding.count} "
 
 
-def _ending(must: Sequence[Finding]) -> Iterator[str]:
-    if not must:
-        yield "Nothing has to be mended."
+def _ending(errors: Sequence[Finding]) -> Iterator[str]:
+    if not errors:
+        yield "Nothing has to be fixed."
         return
-    yield f"To mend, the first thing first ({len(must)})"
-    yield from _findings(must, None)
+    yield f"To fix, most urgent first ({len(errors)})"
+    yield from _findings(errors, None)

@@ -1,4 +1,4 @@
-"""The examination: machine, packages, weights, files; then the estimate, and what has to be mended first."""
+"""The examination: machine, packages, weights, files; then the estimate, and what has to be fixed first."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sapnet_pipe.data.checks.preflight import CheckedFile
 
 _FOR_FILES = ("numpy", "cv2", "PIL", "pycocotools")  # what reading files takes
-_NOT_CHECKED = Kind("files-not-checked", "files could not be checked", "Mend those first")
+_NOT_CHECKED = Kind("files-not-checked", "files could not be checked", "Fix those first")
 _NO_DEVICE = Kind("no-such-device", "is not there or does not work", "Use --device auto or cpu")
 _NO_ROOM = Kind("disk-too-small", "has no room for the bags", "Choose another --out for generate-bags")
 
@@ -41,14 +41,14 @@ class Examination:
     disk_free: int | None
     files: Mapping[str, "CheckedFile"]
     estimate: Estimate | None
-    must: list[Finding]
-    may: list[Finding]
+    errors: list[Finding]
+    warnings: list[Finding]
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form."""
         weights = asdict(self.weights) | {"path": str(self.weights.path)}
         return {
-            "ok": not self.must,
+            "ok": not self.errors,
             "version": self.version,
             "packages": {package.module: asdict(package) for package in self.packages},
             "machine": asdict(self.machine) | {"device": self.machine.device},
@@ -56,8 +56,8 @@ class Examination:
             "disk_free": self.disk_free,
             "files": {name: _file_dict(checked) for name, checked in self.files.items()},
             "estimate": self.estimate.to_dict() if self.estimate else None,
-            "mend": [finding.to_dict() for finding in self.must],
-            "notes": [finding.to_dict() for finding in self.may],
+            "mend": [finding.to_dict() for finding in self.errors],
+            "notes": [finding.to_dict() for finding in self.warnings],
         }
 
 
@@ -91,7 +91,7 @@ def examine(
         findings.add(_NO_ROOM, Path.cwd(), f"about {gigabytes(estimate.bytes)} are needed, {gigabytes(disk)} are free")
     return Examination(
         our_version(), packages, probes, look_at_machine(torch), weights, disk, files, estimate,
-        findings.must(), findings.may(),
+        findings.errors(), findings.warnings(),
     )  # fmt: skip
 
 

@@ -17,14 +17,14 @@ _DAMAGED = Kind(
     "checkpoint-damaged",
     "is not the published file; generate-bags downloads it again",
     "Without a network: replace it, or give --checkpoint",
-    must=False,
+    error=False,
 )
 _NO_ROOM = Kind("no-room-for-checkpoint", "does not fit on the disk", "Free space, or set SAPNET_CACHE")
 _UNKNOWN = Kind(
     "checkpoint-unknown",
     "is none of the published files (fine, if it is your own)",
     "Nothing, if that is meant",
-    must=False,
+    error=False,
 )
 
 

@@ -6,7 +6,7 @@ from sapnet_pipe.data.bag_store.schema import FailedImage
 from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.data.points.point_set import PointSet
 
-_RETRY = "mend them and give --retry-failed"
+_RETRY = "fix them and give --retry-failed"
 
 
 class FailureBudget:
@@ -30,8 +30,8 @@ class FailureBudget:
         if self._failed > self._limit:
             first = before[0]
             problem = f"could not be read before, first {first.file_name} ({first.reason})"
-            mend = f"To try them again, {_RETRY}; to go on without them, raise --max-failure-rate"
-            raise UserError("images", "failed", f"{self._failed} of {images}", problem, mend)
+            hint = f"To try them again, {_RETRY}; to go on without them, raise --max-failure-rate"
+            raise UserError("images", "failed", f"{self._failed} of {images}", problem, hint)
 
     @property
     def tolerates(self) -> bool:
@@ -51,7 +51,7 @@ class FailureBudget:
             problem = (
                 f"are unreadable, more than --max-failure-rate {self._rate:g}; e.g. {first.value}, {first.problem}"
             )
-            raise UserError(first.file, "images", count, problem, f"{first.mend}, or raise --max-failure-rate")
+            raise UserError(first.file, "images", count, problem, f"{first.hint}, or raise --max-failure-rate")
 
 
 def failed_images(failures: Mapping[int, UserError], points: PointSet) -> tuple[FailedImage, ...]:

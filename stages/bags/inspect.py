@@ -144,8 +144,8 @@ def mask_ious(store: BagStore, table: BagTable, truth: InstanceDataset, *, quiet
                 iou[bag] = _bag_ious(store.folder, point_id, counts, true_counts, (height, width))
             row += 1
     if np.isnan(iou).all():
-        mend = "Give the file that the points were made from"
-        raise UserError(truth.source, "annotations", len(objects), "none of which has the id of a point", mend)
+        hint = "Give the file that the points were made from"
+        raise UserError(truth.source, "annotations", len(objects), "none of which has the id of a point", hint)
     return iou
 
 

@@ -126,8 +126,8 @@ class WorkerPool:
         self._deaths[task.index] += 1
         if self._deaths[task.index] == _DEATHS:
             problem = f"over which {_DEATHS} workers died, perhaps for want of memory"
-            mend = "Read Ray's logs of them, or give them more memory with fewer --set workers=N"
-            raise UserError("--ray", "shard", task.index, problem, mend)
+            hint = "Read Ray's logs of them, or give them more memory with fewer --set workers=N"
+            raise UserError("--ray", "shard", task.index, problem, hint)
         self._workers[place] = self._start()
 
 
@@ -174,8 +174,8 @@ def _connect(ray: Any, address: str) -> None:
         _require_answer(wanted)
         ray.init(address=wanted, **options)
     except (OSError, ValueError, RuntimeError) as error:
-        mend = "Give auto, or the address that ray start printed"
-        raise UserError("--ray", "address", wanted, f"where no Ray cluster answers ({error})", mend) from error
+        hint = "Give auto, or the address that ray start printed"
+        raise UserError("--ray", "address", wanted, f"where no Ray cluster answers ({error})", hint) from error
 
 
 def _cluster_here() -> str | None:

@@ -88,6 +88,6 @@ def wanted_shards(part: str, shards: int) -> range:
         raise UserError("settings", "part", part, "which is not K/N with K from 1 to N", "Give for example part=2/8")
     place, count = int(match[1]), int(match[2])
     if count > shards:
-        mend = f"Make at most {shards} parts, or lower shard_images in all of them"
-        raise UserError("settings", "part", part, f"but there are only {shards} shards to share out", mend)
+        hint = f"Make at most {shards} parts, or lower shard_images in all of them"
+        raise UserError("settings", "part", part, f"but there are only {shards} shards to share out", hint)
     return range((place - 1) * shards // count, place * shards // count)

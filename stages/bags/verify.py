@@ -21,7 +21,7 @@ from sapnet_pipe.data.coco.masks import check_counts, rle_area, rle_box
 from sapnet_pipe.data.errors import UserError
 
 _PROMPTS = 4
-_MEND = "Delete that shard and run generate-bags again with the same settings, which makes only what is missing"
+_HINT = "Delete that shard and run generate-bags again with the same settings, which makes only what is missing"
 
 
 @dataclass(frozen=True)
@@ -69,11 +69,11 @@ def verify(store: Location, *, quiet: bool = False) -> VerifyReport:
             last = (entry.last_image_id, int(shard.table.point_id[-1]))
     if not faults and tuple(failed) != manifest.failed:
         path, problem = folder.at(MANIFEST), f"but its shards have {len(failed)}, or other ones"
-        faults.append(UserError(path, "failed", f"{len(manifest.failed)} images", problem, _MEND))
+        faults.append(UserError(path, "failed", f"{len(manifest.failed)} images", problem, _HINT))
     if faults:
         first, others = faults[0], len(faults) - 1
         problem = f"{first.problem} (and {others} more faults)" if others else first.problem
-        raise UserError(first.file, first.field, first.value, problem, first.mend)
+        raise UserError(first.file, first.field, first.value, problem, first.hint)
     return VerifyReport(
         store=store,
         shards=len(manifest.shards),
@@ -95,7 +95,7 @@ class _Shard:
     counts: list[bytes]
 
     def fault(self, field: str, value: object, problem: str) -> UserError:
-        return UserError(self.path, field, value, problem, _MEND)
+        return UserError(self.path, field, value, problem, _HINT)
 
     def row_fault(self, wrong: NDArray[np.bool_], field: str, problem: str) -> Iterator[UserError]:
         """One fault for all rows that are `wrong`, naming the first."""
@@ -115,19 +115,19 @@ def _unlisted(folder: StoreFolder, manifest: BagManifest) -> Iterator[UserError]
     listed = {entry.file for entry in manifest.shards}
     for name in folder.names():
         if name.endswith(".parquet") and name not in listed:
-            mend = "Move it out of the store"
-            yield UserError(folder.at(name), "shard", name, "which the manifest does not list", mend)
+            hint = "Move it out of the store"
+            yield UserError(folder.at(name), "shard", name, "which the manifest does not list", hint)
 
 
 def _read_whole(folder: StoreFolder, entry: ShardEntry, fingerprint: str) -> _Shard:
     """A shard whose bytes are those of the manifest, with its RLEs."""
     path = folder.at(entry.file)
     if folder.size(entry.file) is None:
-        raise UserError(path, "shard", "missing", "but the manifest lists it", _MEND)
+        raise UserError(path, "shard", "missing", "but the manifest lists it", _HINT)
     content = folder.read(entry.file)
     digest = hashlib.sha256(content).hexdigest()
     if digest != entry.sha256:
-        raise UserError(path, "sha256", digest, f"but the manifest says {entry.sha256}", _MEND)
+        raise UserError(path, "sha256", digest, f"but the manifest says {entry.sha256}", _HINT)
     file = open_shard(folder, entry.file, fingerprint, content)
     label = ShardLabel.from_metadata(file.metadata.metadata)
     try:
@@ -142,7 +142,7 @@ def _read_whole(folder: StoreFolder, entry: ShardEntry, fingerprint: str) -> _Sh
         if any(not np.array_equal(np.diff(lists.offsets), table.bag_sizes) for lists in widths):
             raise ValueError("the lists of a bag are not of one length")
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise UserError(path, "content", path, f"not a bag shard ({error})", _MEND) from error
+        raise UserError(path, "content", path, f"not a bag shard ({error})", _HINT) from error
     return _Shard(path, entry, label, table, counts.flatten().to_pylist())
 
 

@@ -23,8 +23,8 @@ def read_truth(path: Path, categories: tuple[Category, ...]) -> InstanceDataset:
         found = names.get(category.category_id)
         if found != category.name:
             problem = f"but the training labels call category {category.category_id} {category.name!r}"
-            mend = "Give validation labels with the same categories"
-            raise UserError(path, f"categories, id {category.category_id}", found, problem, mend)
+            hint = "Give validation labels with the same categories"
+            raise UserError(path, f"categories, id {category.category_id}", found, problem, hint)
     return truth
 
 

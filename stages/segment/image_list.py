@@ -38,8 +38,8 @@ def images_of_file(path: Path) -> list[ImageRecord]:
     for index, entry in enumerate(entries):
         record = _record(path, f"images[{index}]", entry)
         if record.image_id in records:
-            mend = "Give every image its own id"
-            raise UserError(path, f"images[{index}].id", record.image_id, "which another image has too", mend)
+            hint = "Give every image its own id"
+            raise UserError(path, f"images[{index}].id", record.image_id, "which another image has too", hint)
         records[record.image_id] = record
     return [records[image_id] for image_id in sorted(records)]
 

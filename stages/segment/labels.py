@@ -104,8 +104,8 @@ def read_labels(path: Path, images_dir: Path, *, with_alternates: bool, min_scor
     )
     if not any(image.counts for image in images):
         reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
-        mend = "Give masks of single objects" + (", or lower min_score" if min_score > 0 else "")
-        raise UserError(path, "annotations", reasons, "of which none can train", mend)
+        hint = "Give masks of single objects" + (", or lower min_score" if min_score > 0 else "")
+        raise UserError(path, "annotations", reasons, "of which none can train", hint)
     _require_photographs(images, images_dir, path)
     return LabelSet(
         path, images_dir, images, dataset.categories, {reason: count for reason, count in dropped.items() if count}
@@ -145,5 +145,5 @@ def _require_photographs(images: tuple[LabelledImage, ...], images_dir: Path, so
         field = f"image {image.record.image_id}.file_name"
         path = resolve_inside(images_dir, image.record.file_name, file=source, field=field)
         if not path.is_file():
-            mend = "Check the image folder, or remove the image from the file"
-            raise UserError(source, field, str(path), "but there is no such image", mend)
+            hint = "Check the image folder, or remove the image from the file"
+            raise UserError(source, field, str(path), "but there is no such image", hint)

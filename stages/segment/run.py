@@ -99,8 +99,8 @@ def run(
     if engine == "builtin" and config.detectron2 != Detectron2Config():
         notes.add("the settings under detectron2 do not concern engine builtin and change nothing.")
     if engine == "detectron2" and own_share().count > 1:
-        mend = "Start it without torchrun: Detectron2 launches its own processes (detectron2.processes)"
-        raise UserError("settings", "engine", engine, "which does not run under torchrun", mend)
+        hint = "Start it without torchrun: Detectron2 launches its own processes (detectron2.processes)"
+        raise UserError("settings", "engine", engine, "which does not run under torchrun", hint)
     limit_threads()
     device = pick_device(config.device)
     with_alternates = config.loss.mps_weight > 0

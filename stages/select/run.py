@@ -152,8 +152,8 @@ class _Job:
         """Choose; `overlap` with the true masks is what the oracle needs."""
         method, table = self.config.method, self.images.table
         if method == "oracle" and overlap is None:
-            mend = "Give the true masks with --truth, or choose another method"
-            raise UserError("settings", "method", "oracle", "which needs the truth", mend)
+            hint = "Give the true masks with --truth, or choose another method"
+            raise UserError("settings", "method", "oracle", "which needs the truth", hint)
         frozen = self._frozen() if method in TRAINED_METHODS else None
         learned, reason = self._learn(frozen) if method in TRAINED_METHODS else (None, None)
         with ExitStack() as stack:

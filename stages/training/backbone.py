@@ -81,24 +81,24 @@ def build_resnet_fpn(
 def refuse_untrainable(norm: NormName, freeze_stages: int) -> None:
     """Refuse settings under which random weights would stay random."""
     if norm == "frozen_bn":
-        mend = "Set backbone.norm to gn (or bn), or give weights"
-        raise UserError("settings", "backbone.norm", norm, "which cannot train from random weights", mend)
+        hint = "Set backbone.norm to gn (or bn), or give weights"
+        raise UserError("settings", "backbone.norm", norm, "which cannot train from random weights", hint)
     if freeze_stages:
-        mend = "Set backbone.freeze_stages to 0, or give weights"
-        raise UserError("settings", "backbone.freeze_stages", freeze_stages, "which freezes random weights", mend)
+        hint = "Set backbone.freeze_stages to 0, or give weights"
+        raise UserError("settings", "backbone.freeze_stages", freeze_stages, "which freezes random weights", hint)
 
 
 def _imagenet_state(name: ResNetName, width: int) -> dict[str, Any]:
-    mend = "Give the path of a torchvision weight file as backbone.weights, or none for random weights"
+    hint = "Give the path of a torchvision weight file as backbone.weights, or none for random weights"
     if name == "resnet10" or width != 64:
         problem = f"but there are none for {name} of width {width}"
-        raise UserError("settings", "backbone.weights", "imagenet", problem, mend)
+        raise UserError("settings", "backbone.weights", "imagenet", problem, hint)
     weights = get_model_weights(name)["IMAGENET1K_V1"]
     try:
         return dict(weights.get_state_dict(progress=False, check_hash=True, weights_only=True))
     except (URLError, OSError, RuntimeError) as error:
         problem = f"which could not be downloaded from {weights.url} ({error})"
-        raise UserError("settings", "backbone.weights", "imagenet", problem, mend) from error
+        raise UserError("settings", "backbone.weights", "imagenet", problem, hint) from error
 
 
 def _trunk_state(state: dict[str, Any]) -> dict[str, Any]:
@@ -121,6 +121,6 @@ def load_trunk(trunk: ResNetTrunk, state: dict[str, Any], source: str) -> None:
         if getattr(found, "shape", None) != tensor.shape:
             problem = "not there" if found is None else f"but this network needs {tuple(tensor.shape)}"
             value = None if found is None else tuple(getattr(found, "shape", ()))
-            mend = "Give weights with torchvision's key names for this backbone, or another backbone"
-            raise UserError(source, key, value, problem, mend)
+            hint = "Give weights with torchvision's key names for this backbone, or another backbone"
+            raise UserError(source, key, value, problem, hint)
     trunk.load_state_dict({k: v for k, v in state.items() if k in own}, strict=False)

@@ -52,7 +52,7 @@ def load_checkpoint(path: Path, map_location: str | torch.device = "cpu") -> Che
     """
     content = load_tensors(path, map_location)
     if content.get("format") != FORMAT or any(key not in content for key in _FIELDS):
-        raise UserError(path, "format", content.get("format"), f"not a checkpoint of this program ({FORMAT})", _MEND)
+        raise UserError(path, "format", content.get("format"), f"not a checkpoint of this program ({FORMAT})", _HINT)
     return Checkpoint(**{key: content[key] for key in _FIELDS})
 
 
@@ -72,7 +72,7 @@ def save_tensors(path: Path, content: dict[str, Any]) -> None:
 
 
 def load_tensors(path: Path, map_location: str | torch.device = "cpu") -> dict[str, Any]:
-    """`torch.load` with ``weights_only=True`` and errors a user can mend; the file must hold a dictionary."""
+    """`torch.load` with ``weights_only=True`` and errors a user can fix; the file must hold a dictionary."""
     with disk_errors(path):
         Path(path).open("rb").close()
     try:
@@ -80,9 +80,9 @@ def load_tensors(path: Path, map_location: str | torch.device = "cpu") -> dict[s
             warnings.simplefilter("ignore", UserWarning)  # torch wonders about old pickles; refused or not, we say so
             content = torch.load(path, map_location=map_location, weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise UserError(path, "content", Path(path).name, _why_not_tensors(error), _MEND) from error
+        raise UserError(path, "content", Path(path).name, _why_not_tensors(error), _HINT) from error
     if not isinstance(content, dict):
-        raise UserError(path, "content", type(content).__name__, "not a dictionary of tensors", _MEND)
+        raise UserError(path, "content", type(content).__name__, "not a dictionary of tensors", _HINT)
     return content
 
 
@@ -114,4 +114,4 @@ def load_weights(model: torch.nn.Module, state: dict[str, Any], path: Path) -> N
 
 
 _FIELDS = tuple(Checkpoint.__dataclass_fields__)
-_MEND = "Give another checkpoint, or train again into a new folder"
+_HINT = "Give another checkpoint, or train again into a new folder"

@@ -32,7 +32,7 @@ class _Failure:
 
     def __init__(self, error: UserError) -> None:
         value = error.value if isinstance(error.value, (str, int, float)) else repr(error.value)
-        self.arguments = (error.file, error.field, value, error.problem, error.mend)
+        self.arguments = (error.file, error.field, value, error.problem, error.hint)
 
 
 class _Batches(Dataset[Any]):

@@ -131,12 +131,12 @@ def _run(
 
 def _fabric(device: torch.device, config: TrainConfig) -> Fabric:
     if device.type != "cuda" and config.precision == "16-mixed":
-        mend = "Use 32-true or bf16-mixed, or a CUDA device"
-        raise UserError("settings", "train.precision", config.precision, f"not possible on {device.type}", mend)
+        hint = "Use 32-true or bf16-mixed, or a CUDA device"
+        raise UserError("settings", "train.precision", config.precision, f"not possible on {device.type}", hint)
     count = own_share().count
     if count > config.batch_size:
-        mend = "Start fewer processes, or raise train.batch_size, which they share"
-        raise UserError("settings", "train.batch_size", config.batch_size, f"less than the {count} processes", mend)
+        hint = "Start fewer processes, or raise train.batch_size, which they share"
+        raise UserError("settings", "train.batch_size", config.batch_size, f"less than the {count} processes", hint)
     devices: list[int] | int = [device.index] if device.type == "cuda" and device.index is not None else 1
     strategy: Strategy | str = "auto"
     if count > 1:
@@ -172,8 +172,8 @@ def _restore(fabric: Fabric, optim: Any, checkpoint: Checkpoint, path: Path) -> 
     try:
         optim.load_state_dict(checkpoint.optimizer)
     except (ValueError, KeyError) as error:
-        mend = "Resume with the settings that the run was started with, or choose a new folder"
-        raise UserError(path, "optimizer", "", f"does not fit these settings ({error})", mend) from error
+        hint = "Resume with the settings that the run was started with, or choose a new folder"
+        raise UserError(path, "optimizer", "", f"does not fit these settings ({error})", hint) from error
     scaler = getattr(fabric._precision, "scaler", None)
     if scaler is not None and checkpoint.scaler:
         scaler.load_state_dict(checkpoint.scaler)

@@ -94,8 +94,8 @@ class TrainStep:
         self.skipped, self._skipped_in_a_row = self.skipped + 1, self._skipped_in_a_row + 1
         if self._skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
             problem = f"not finite for {MAX_SKIPPED_IN_A_ROW} steps in a row"
-            mend = "Lower train.lr, lengthen train.warmup_iterations, or set train.precision to 32-true"
-            raise UserError(self.log.path, f"iteration {iteration}: {bad}", record[bad], problem, mend)
+            hint = "Lower train.lr, lengthen train.warmup_iterations, or set train.precision to 32-true"
+            raise UserError(self.log.path, f"iteration {iteration}: {bad}", record[bad], problem, hint)
 
 
 class Window:

@@ -1,6 +1,6 @@
 """What a user can get wrong: how the files of a finished job are spoilt, the command, and what it has to say.
 
-The parts of a message between the stars must stand in it, in this order: file or option, field, value, mend.
+The parts of a message between the stars must stand in it, in this order: file or option, field, value, hint.
 """
 
 from sapnet_pipe.stages.bags.sam.checkpoints import TINY_WEIGHTS

@@ -1,4 +1,4 @@
-"""Whatever a user can get wrong ends in one line that says how to mend it, and changes nothing on disk."""
+"""Whatever a user can get wrong ends in one line that says how to fix it, and changes nothing on disk."""
 
 import shlex
 from pathlib import Path

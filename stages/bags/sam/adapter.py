@@ -198,18 +198,18 @@ def load_sam(model: str, path: Path, device: torch.device, options: SamOptions =
 
 
 def _check_architecture(model: str, own: dict[str, Tensor], state: dict[str, Tensor], path: Path) -> None:
-    mend = f"Give the checkpoint of {model}, or another --sam"
+    hint = f"Give the checkpoint of {model}, or another --sam"
     there = state.get(_WIDTH_KEY)
     name = _WIDTHS.get(there.shape[-1]) if isinstance(there, Tensor) and there.ndim == 4 else None
     if name is not None and name != model:
-        raise UserError(path, _WIDTH_KEY, name, f"so this is the network {name}, not {model}", mend)
+        raise UserError(path, _WIDTH_KEY, name, f"so this is the network {name}, not {model}", hint)
     for key in [*own, *state]:
         if key not in state:
-            raise UserError(path, key, "missing", f"so these are not the weights of {model}", mend)
+            raise UserError(path, key, "missing", f"so these are not the weights of {model}", hint)
         if key not in own:
-            raise UserError(path, key, "unknown", f"so these are not the weights of {model}", mend)
+            raise UserError(path, key, "unknown", f"so these are not the weights of {model}", hint)
         if not isinstance(state[key], Tensor) or state[key].shape != own[key].shape:
             shape = tuple(getattr(state[key], "shape", ()))
-            raise UserError(path, key, shape, f"but {model} has the shape {tuple(own[key].shape)}", mend)
+            raise UserError(path, key, shape, f"but {model} has the shape {tuple(own[key].shape)}", hint)
         if not torch.isfinite(state[key]).all():
-            raise UserError(path, key, "NaN or infinity", "so the weights are damaged", mend)
+            raise UserError(path, key, "NaN or infinity", "so the weights are damaged", hint)

@@ -100,5 +100,5 @@ def _fetch(url: str, path: Path, quiet: bool) -> str:
 
 
 def _not_downloaded(url: str, path: Path, problem: str) -> UserError:
-    mend = f"Get it by other means and give it with --checkpoint, or put it at {path}"
-    return UserError("settings", "checkpoint", url, f"which {problem}", mend)
+    hint = f"Get it by other means and give it with --checkpoint, or put it at {path}"
+    return UserError("settings", "checkpoint", url, f"which {problem}", hint)

@@ -50,7 +50,7 @@ class Stream(Dataset[Any]):
             with _numpy_seed(self._seed, place):
                 return self._mapper(entry)
         except UserError as error:  # does not survive the way out of a worker process
-            return {"failure": (error.file, error.field, str(error.value), error.problem, error.mend)}
+            return {"failure": (error.file, error.field, str(error.value), error.problem, error.hint)}
 
 
 class Places(Sampler[int]):

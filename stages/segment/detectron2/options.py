@@ -83,5 +83,5 @@ def _unknown(name: str, key: str, value: Any, node: CfgNode) -> UserError:
     return _fault(name, value, "which is no option of Detectron2", f"Known here: {known}")
 
 
-def _fault(name: str, value: Any, problem: str, mend: str) -> UserError:
-    return UserError("settings", f"detectron2.{name}", value, problem, mend)
+def _fault(name: str, value: Any, problem: str, hint: str) -> UserError:
+    return UserError("settings", f"detectron2.{name}", value, problem, hint)

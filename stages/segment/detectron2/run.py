@@ -110,16 +110,16 @@ def _config(job: Job) -> CfgNode:
     settings.MODEL.WEIGHTS = str(job.weights)
     settings.DATASETS.TRAIN, settings.DATASETS.TEST = (TRAIN,), (VALIDATION,) if job.val_records is not None else ()
     if settings.SOLVER.IMS_PER_BATCH % processes:
-        mend = f"Set a multiple of {processes}"
+        hint = f"Set a multiple of {processes}"
         problem = f"which {processes} processes cannot share evenly"
-        raise UserError("settings", "train.batch_size", settings.SOLVER.IMS_PER_BATCH, problem, mend)
+        raise UserError("settings", "train.batch_size", settings.SOLVER.IMS_PER_BATCH, problem, hint)
     if settings.SOLVER.AMP.ENABLED and device.type != "cuda":
         option = config.train.precision == "32-true"
         field, value = (
             ("detectron2.SOLVER.AMP.ENABLED", True) if option else ("train.precision", config.train.precision)
         )
-        mend = "Take --device cuda, train in 32-true, or take --engine builtin"
-        raise UserError("settings", field, value, f"which Detectron2 does not do on {device.type}", mend)
+        hint = "Take --device cuda, train in 32-true, or take --engine builtin"
+        raise UserError("settings", field, value, f"which Detectron2 does not do on {device.type}", hint)
     settings.freeze()
     return settings
 
@@ -140,7 +140,7 @@ def _work(job: Job) -> None:
             _train(job, settings)
     except UserError as error:
         if processes > 1:
-            write_json(job.out / _FAULT, [error.file, error.field, str(error.value), error.problem, error.mend])
+            write_json(job.out / _FAULT, [error.file, error.field, str(error.value), error.problem, error.hint])
         raise
 
 
@@ -155,8 +155,8 @@ def _train(job: Job, settings: CfgNode) -> None:
         trainer.resume_or_load(job.resume)
         trainer.train()
     except FloatingPointError as error:
-        mend = "Lower train.lr, lengthen train.warmup_iterations, or set train.precision to 32-true"
-        raise UserError(job.out / "metrics.jsonl", "loss", "NaN or infinite", str(error), mend) from error
+        hint = "Lower train.lr, lengthen train.warmup_iterations, or set train.precision to 32-true"
+        raise UserError(job.out / "metrics.jsonl", "loss", "NaN or infinite", str(error), hint) from error
     finally:
         forget(TRAIN)
         forget(VALIDATION)
@@ -174,8 +174,8 @@ def _trainer(job: Job, settings: CfgNode) -> Trainer:
         if not job.config.detectron2.options:
             raise
         problem = f"of which Detectron2 refuses one ({type(error).__name__}: {error})"
-        mend = "Correct the option, or leave it out"
-        raise UserError("settings", "detectron2", job.config.detectron2.options, problem, mend) from error
+        hint = "Correct the option, or leave it out"
+        raise UserError("settings", "detectron2", job.config.detectron2.options, problem, hint) from error
 
 
 @contextlib.contextmanager

@@ -63,8 +63,8 @@ def _optimizer(solver: CfgNode, groups: list[dict[str, Any]]) -> torch.optim.Opt
     if solver.OPTIMIZER == "ADAMW":
         return torch.optim.AdamW(groups, lr=solver.BASE_LR, weight_decay=solver.WEIGHT_DECAY, fused=fused)
     if solver.OPTIMIZER != "SGD":
-        mend = "Use SGD or ADAMW"
-        raise UserError("settings", "detectron2.SOLVER.OPTIMIZER", solver.OPTIMIZER, "which is not known", mend)
+        hint = "Use SGD or ADAMW"
+        raise UserError("settings", "detectron2.SOLVER.OPTIMIZER", solver.OPTIMIZER, "which is not known", hint)
     return torch.optim.SGD(
         groups,
         lr=solver.BASE_LR,

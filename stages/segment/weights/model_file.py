@@ -18,7 +18,7 @@ from sapnet_pipe.stages.training.checkpoint import load_tensors, load_weights, s
 
 MODEL_FILE = "model_final.pth"
 DESCRIPTION_KEY = "sapnet_pipe"
-_MEND = "Give a run folder of train-seg, or its model_final.pth"
+_HINT = "Give a run folder of train-seg, or its model_final.pth"
 
 
 class ModelDescription(BaseModel, frozen=True, extra="forbid"):
@@ -55,7 +55,7 @@ def load_model(path: Path) -> tuple[SOLOv2, ModelDescription]:
     """
     content = load_tensors(path)
     if DESCRIPTION_KEY not in content or not isinstance(content.get("model"), dict):
-        raise UserError(path, DESCRIPTION_KEY, sorted(map(str, content))[:5], "not a segmenter of this program", _MEND)
+        raise UserError(path, DESCRIPTION_KEY, sorted(map(str, content))[:5], "not a segmenter of this program", _HINT)
     description = _described(content[DESCRIPTION_KEY], path)
     model = description.build()
     load_weights(model, _completed(model, _ours(content["model"], description.pixels, path)), path)
@@ -103,22 +103,22 @@ def _described(value: Any, path: Path) -> ModelDescription:
     except ValidationError as error:
         fault = error.errors()[0]
         field = ".".join(str(part) for part in fault["loc"]) or "content"
-        raise UserError(path, field, fault["input"], fault["msg"], _MEND) from error
+        raise UserError(path, field, fault["input"], fault["msg"], _HINT) from error
 
 
 def _require_stride(found: bool, wanted: bool, path: Path) -> None:
     if found != wanted:
-        mend = f"Set backbone.stride_in_1x1={str(found).lower()}"
+        hint = f"Set backbone.stride_in_1x1={str(found).lower()}"
         problem = f"but {path} was trained with {str(found).lower()}"
-        raise UserError("settings", "backbone.stride_in_1x1", str(wanted).lower(), problem, mend)
+        raise UserError("settings", "backbone.stride_in_1x1", str(wanted).lower(), problem, hint)
 
 
 def _ours(state: dict[str, Any], pixels: Pixels, path: Path) -> dict[str, Any]:
     try:
         return from_detectron2(state, pixels)
     except ValueError as error:
-        mend = "Give a checkpoint that was trained with ImageNet's mean"
-        raise UserError(path, "pixels.mean", pixels.mean, str(error), mend) from error
+        hint = "Give a checkpoint that was trained with ImageNet's mean"
+        raise UserError(path, "pixels.mean", pixels.mean, str(error), hint) from error
 
 
 def _completed(model: SOLOv2, state: dict[str, Any]) -> dict[str, Any]:

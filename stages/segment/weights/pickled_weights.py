@@ -26,7 +26,7 @@ MSRA = "msra"
 _MSRA_URL = "https://dl.fbaipublicfiles.com/detectron2/ImageNetPretrained/MSRA/{}.pkl"
 _MSRA_NAMES = {"resnet50": "R-50", "resnet101": "R-101"}
 _BOTTOM_UP = "backbone.bottom_up."
-_MEND = "Give one of Detectron2's backbones (.pkl), a torchvision weight file, or none"
+_HINT = "Give one of Detectron2's backbones (.pkl), a torchvision weight file, or none"
 _PICKLE_ERRORS = (pickle.UnpicklingError, EOFError, AttributeError, ImportError, LookupError, TypeError, ValueError)
 # An affine layer is a frozen batch norm of mean 0 and, with its eps, variance 1.
 _BN_EPS = 1e-5
@@ -55,7 +55,7 @@ def read_pickled_backbone(weights: str, resnet: str) -> PickledBackbone:
     caffe2 = "model" not in content or "__author__" not in content
     found = content.get("blobs", content) if caffe2 else content["model"]
     if not isinstance(found, dict):
-        raise UserError(path, "model", type(found).__name__, "which is not a dictionary of arrays", _MEND)
+        raise UserError(path, "model", type(found).__name__, "which is not a dictionary of arrays", _HINT)
     arrays = {
         str(key): value for key, value in found.items() if isinstance(value, np.ndarray) and value.dtype.kind in "fiu"
     }
@@ -66,7 +66,7 @@ def read_pickled_backbone(weights: str, resnet: str) -> PickledBackbone:
     try:
         ours = from_detectron2(_with_statistics(state), OUR_PIXELS if torchvision else DETECTRON2_PIXELS)
     except ValueError as error:
-        raise UserError(path, "stem.conv1.weight", "", str(error), _MEND) from error
+        raise UserError(path, "stem.conv1.weight", "", str(error), _HINT) from error
     return PickledBackbone(ours, stride_in_1x1=not torchvision)
 
 
@@ -77,9 +77,9 @@ def read_arrays(path: Path) -> dict[Any, Any]:
             content = _ArraysOnly(file, encoding="latin1").load()
         except _PICKLE_ERRORS as error:
             problem = f"which is damaged, or holds more than arrays ({error})"
-            raise UserError(path, "content", path.name, problem, _MEND) from error
+            raise UserError(path, "content", path.name, problem, _HINT) from error
     if not isinstance(content, dict):
-        raise UserError(path, "content", type(content).__name__, "which is not a dictionary of arrays", _MEND)
+        raise UserError(path, "content", type(content).__name__, "which is not a dictionary of arrays", _HINT)
     return content
 
 
@@ -167,6 +167,6 @@ def _msra(resnet: str) -> Path:
                 torch.hub.download_url_to_file(url, str(temporary), progress=False)
         except (URLError, OSError, RuntimeError) as error:
             problem = f"which could not be downloaded from {url} ({error})"
-            mend = "Give the path of the .pkl file as backbone.weights, or none for random weights"
-            raise UserError("settings", "backbone.weights", MSRA, problem, mend) from error
+            hint = "Give the path of the .pkl file as backbone.weights, or none for random weights"
+            raise UserError("settings", "backbone.weights", MSRA, problem, hint) from error
     return path

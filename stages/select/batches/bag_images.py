@@ -74,8 +74,8 @@ def require_images(images: BagImages) -> None:
         name = images.table.file_name[images.starts[index]]
         if not (images.images_dir / name).is_file():
             field = f"image {images.table.image_id[images.starts[index]]}.file_name"
-            mend = "Give the folder of photographs that the bags were made from"
-            raise UserError(images.source, field, name, f"but there is no such file in {images.images_dir}", mend)
+            hint = "Give the folder of photographs that the bags were made from"
+            raise UserError(images.source, field, name, f"but there is no such file in {images.images_dir}", hint)
 
 
 def padded_bags(table: BagTable, rows: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

@@ -76,8 +76,8 @@ def feature_maps(
     with disk_errors(known):
         maps = np.load(known / _MAPS, mmap_mode="r")
     if len(maps) != len(images):
-        mend = "Delete that folder, which is made anew"
-        raise UserError(known, "images", len(maps), f"but the store has {len(images)}", mend)
+        hint = "Delete that folder, which is made anew"
+        raise UserError(known, "images", len(maps), f"but the store has {len(images)}", hint)
     mean, std = (np.array(about[name], np.float32) for name in ("mean", "std"))
     return FeatureMaps(maps, mean, std, config.image.cache_mb)
 

@@ -49,8 +49,8 @@ def open_source(store: BagStore, images: BagImages, config: SelectConfig, out: P
         be read, or in one of several processes.
     """
     if own_share().count > 1:
-        mend = "Start it once: it takes seconds"
-        raise UserError("settings", "frozen.enabled", "true", f"in {own_share().count} processes", mend)
+        hint = "Start it once: it takes seconds"
+        raise UserError("settings", "frozen.enabled", "true", f"in {own_share().count} processes", hint)
     wanted = config.frozen.features
     masks = MaskFeatures.read(store) if wanted != "backbone" else None
     if masks is not None:
@@ -59,8 +59,8 @@ def open_source(store: BagStore, images: BagImages, config: SelectConfig, out: P
             masks, lambda classes: MaskSelector(Standardised(mean, std), classes, config), config.backbone
         )
     if wanted == "sam":
-        mend = "Make the bags with --features, or set frozen.features to backbone"
-        raise UserError(store.folder, FEATURE_COLUMN, "missing", "so there are no features of SAM", mend)
+        hint = "Make the bags with --features, or set frozen.features to backbone"
+        raise UserError(store.folder, FEATURE_COLUMN, "missing", "so there are no features of SAM", hint)
     require_images(images)
     backbone, settled = _backbone(config)
     maps = feature_maps(backbone, images, config, _folder(store, config, out), store.fingerprint, quiet=quiet)

@@ -32,8 +32,8 @@ def mask_overlaps(store: BagStore, table: BagTable, truth: InstanceDataset) -> N
                 overlap[table.offsets[row] : table.offsets[row + 1]] = rle_iou(counts, [true_mask], height, width)[:, 0]
             row += 1
     if np.isnan(overlap).all():
-        mend = "Give the annotations that the points were made from"
-        raise UserError(truth.source, "annotations", "ids", "none of which is the id of a point of the bags", mend)
+        hint = "Give the annotations that the points were made from"
+        raise UserError(truth.source, "annotations", "ids", "none of which is the id of a point of the bags", hint)
     return overlap
 
 
@@ -67,5 +67,5 @@ def _check_size(truth: InstanceDataset, image_id: int, height: int, width: int) 
     image = truth.images[image_id]
     if (image.height, image.width) != (height, width):
         problem = f"but in the bag store it is {width} wide and {height} high"
-        mend = "Give the annotations that the points were made from"
-        raise UserError(truth.source, f"image {image_id} size", (image.width, image.height), problem, mend)
+        hint = "Give the annotations that the points were made from"
+        raise UserError(truth.source, f"image {image_id} size", (image.width, image.height), problem, hint)

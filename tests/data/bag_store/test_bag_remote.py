@@ -216,7 +216,7 @@ class NoCredentialsError(Exception):
         (OSError(22, "The specified bucket is not valid"), "no place for a store .*bucket"),
     ],
 )
-def test_what_waiting_does_not_mend_is_not_tried_again(waits, monkeypatch, error, message):
+def test_what_waiting_does_not_fix_is_not_tried_again(waits, monkeypatch, error, message):
     folder = RemoteFolder("memory://x")
     monkeypatch.setattr(folder._fs, "cat_file", _Flaky(error))
     with pytest.raises(UserError, match=message):

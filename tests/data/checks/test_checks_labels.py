@@ -77,7 +77,7 @@ def test_masks_of_another_program_are_recognised_and_counted(tmp_path: Path, mak
     document = label_file()
     for n, entry in enumerate(document["annotations"]):
         entry["segmentation"] = make(n)
-    found = {finding.kind.name: finding.count for finding in _check(write(tmp_path, document)).must()}
+    found = {finding.kind.name: finding.count for finding in _check(write(tmp_path, document)).errors()}
     assert found == {kind: COUNT}
 
 
@@ -86,7 +86,7 @@ def test_runs_row_by_row_are_recognised_without_a_box_too(tmp_path: Path) -> Non
     for n, entry in enumerate(document["annotations"]):
         del entry["bbox"]
         entry["segmentation"] = {"size": SIZE, "counts": runs(mask_of(n).ravel())}
-    found = {finding.kind.name: finding.count for finding in _check(write(tmp_path, document)).must()}
+    found = {finding.kind.name: finding.count for finding in _check(write(tmp_path, document)).errors()}
     assert found == {"masks-row-major": COUNT}
 
 
@@ -106,8 +106,8 @@ def test_cocos_own_masks_give_no_finding(tmp_path: Path, make: Make, with_box: b
         if not with_box:
             del entry["bbox"]
     findings = _check(write(tmp_path, document), tmp_path / "images")
-    assert not findings.must()
-    assert not findings.may()
+    assert not findings.errors()
+    assert not findings.warnings()
 
 
 def _boxes(reading: Callable[[float, float, float, float], list[float]]) -> dict[str, Any]:
@@ -119,24 +119,24 @@ def _boxes(reading: Callable[[float, float, float, float], list[float]]) -> dict
 
 def test_corner_boxes_are_told_by_their_masks(tmp_path: Path) -> None:
     path = write(tmp_path, _boxes(lambda x, y, w, h: [x, y, x + w, y + h]))
-    assert [(f.kind.name, f.count) for f in _check(path).may()] == [("boxes-as-corners", COUNT)]
+    assert [(f.kind.name, f.count) for f in _check(path).warnings()] == [("boxes-as-corners", COUNT)]
 
 
 def test_centre_boxes_are_told_by_their_masks(tmp_path: Path) -> None:
     path = write(tmp_path, _boxes(lambda x, y, w, h: [x + w / 2, y + h / 2, w, h]))
-    assert [(f.kind.name, f.count) for f in _check(path).may()] == [("boxes-as-centres", COUNT)]
+    assert [(f.kind.name, f.count) for f in _check(path).warnings()] == [("boxes-as-centres", COUNT)]
 
 
 def test_corner_boxes_are_told_without_masks_by_the_image_they_leave(tmp_path: Path) -> None:
     document = _boxes(lambda x, y, w, h: [x, y, x + w, y + h])
     for entry in document["annotations"]:
         del entry["segmentation"]
-    found = {finding.kind.name for finding in _check(write(tmp_path, document)).may()}
+    found = {finding.kind.name for finding in _check(write(tmp_path, document)).warnings()}
     assert "boxes-as-corners" in found
 
 
 @pytest.mark.parametrize(
-    ("box", "kind", "must"),
+    ("box", "kind", "error"),
     [
         ([1, 2, 3], "boxes-malformed", True),
         ([9, 9, -3, 4], "boxes-negative", True),
@@ -144,17 +144,17 @@ def test_corner_boxes_are_told_without_masks_by_the_image_they_leave(tmp_path: P
         ([150, 9, 60, 4], "boxes-off-image", False),
     ],
 )
-def test_a_box_that_is_none_is_named(tmp_path: Path, box: list[float], kind: str, must: bool) -> None:
+def test_a_box_that_is_none_is_named(tmp_path: Path, box: list[float], kind: str, error: bool) -> None:
     document = label_file()
     document["annotations"][2]["bbox"] = box
     findings = _check(write(tmp_path, document))
-    assert [f.kind.name for f in (findings.must() if must else findings.may()) if f.kind.name == kind] == [kind]
+    assert [f.kind.name for f in (findings.errors() if error else findings.warnings()) if f.kind.name == kind] == [kind]
 
 
 def test_a_mask_of_another_object_is_told_by_its_box(tmp_path: Path) -> None:
     document = label_file()
     document["annotations"][2]["segmentation"] = [[1, 1, 9, 1, 9, 9]]
-    assert [f.kind.name for f in _check(write(tmp_path, document)).may()] == ["masks-beside-their-box"]
+    assert [f.kind.name for f in _check(write(tmp_path, document)).warnings()] == ["masks-beside-their-box"]
 
 
 def test_empty_masks_and_crowds_are_counted_but_train_on(tmp_path: Path) -> None:
@@ -163,17 +163,17 @@ def test_empty_masks_and_crowds_are_counted_but_train_on(tmp_path: Path) -> None
     document["annotations"][0].pop("bbox")
     document["annotations"][1]["iscrowd"] = 1
     findings = _check(write(tmp_path, document))
-    assert {f.kind.name for f in findings.may()} == {"masks-empty", "crowds"}
-    assert not findings.must()
+    assert {f.kind.name for f in findings.warnings()} == {"masks-empty", "crowds"}
+    assert not findings.errors()
 
 
 def test_alternates_are_checked_like_masks(tmp_path: Path) -> None:
     document = label_file()
     document["annotations"][0]["alternates"] = [{"size": SIZE[::-1], "counts": _code(0).decode()}]
-    assert [f.kind.name for f in _check(write(tmp_path, document)).must()] == ["masks-size-swapped"]
+    assert [f.kind.name for f in _check(write(tmp_path, document)).errors()] == ["masks-size-swapped"]
 
 
 def test_what_the_checks_call_sound_the_reader_reads(tmp_path: Path) -> None:
     path = write(tmp_path, label_file())
-    assert not _check(path, tmp_path / "images").must()
+    assert not _check(path, tmp_path / "images").errors()
     assert len(read_pseudo_labels(path).annotations) == COUNT

@@ -120,23 +120,23 @@ NOTES: list[tuple[str, Edit, str, int]] = [
 
 
 @pytest.mark.parametrize(("edit", "kind", "count"), [pytest.param(*case[1:], id=case[0]) for case in FAULTS])
-def test_a_fault_is_named_and_counted_and_must_be_mended(tmp_path: Path, edit: Edit, kind: str, count: int) -> None:
+def test_a_fault_is_named_and_counted_and_must_be_fixed(tmp_path: Path, edit: Edit, kind: str, count: int) -> None:
     document = point_file()
     edit(document)
-    found = {finding.kind.name: finding for finding in _check(write(tmp_path, document), tmp_path / "images").must()}
+    found = {finding.kind.name: finding for finding in _check(write(tmp_path, document), tmp_path / "images").errors()}
     assert kind in found, found
     assert found[kind].count == count
     assert found[kind].example
-    assert found[kind].kind.mend
+    assert found[kind].kind.hint
 
 
 @pytest.mark.parametrize(("edit", "kind", "count"), [pytest.param(*case[1:], id=case[0]) for case in NOTES])
-def test_what_is_only_worth_knowing_need_not_be_mended(tmp_path: Path, edit: Edit, kind: str, count: int) -> None:
+def test_what_is_only_worth_knowing_need_not_be_fixed(tmp_path: Path, edit: Edit, kind: str, count: int) -> None:
     document = point_file()
     edit(document)
     findings = _check(write(tmp_path, document), tmp_path / "images")
-    assert {finding.kind.name: finding.count for finding in findings.may()}.get(kind) == count
-    assert not findings.must()
+    assert {finding.kind.name: finding.count for finding in findings.warnings()}.get(kind) == count
+    assert not findings.errors()
     read_points(tmp_path / "file.json")
 
 
@@ -145,15 +145,15 @@ def test_a_sound_file_gives_no_finding(tmp_path: Path, edit: Edit) -> None:
     document = point_file()
     edit(document)
     findings = _check(write(tmp_path, document), tmp_path / "images")
-    assert not findings.must()
-    assert not findings.may()
+    assert not findings.errors()
+    assert not findings.warnings()
 
 
 def test_all_faults_of_a_file_are_told_at_once(tmp_path: Path) -> None:
     document = point_file()
     for edit in (FAULTS[4][1], FAULTS[7][1], FAULTS[11][1], FAULTS[19][1]):
         edit(document)
-    kinds = {finding.kind.name for finding in _check(write(tmp_path, document), tmp_path / "images").must()}
+    kinds = {finding.kind.name for finding in _check(write(tmp_path, document), tmp_path / "images").errors()}
     assert {"points-off-image", "points-malformed", "annotation-ids-clash", "file-names-lvis"} <= kinds
 
 
@@ -161,14 +161,14 @@ def test_few_clicks_in_a_corner_are_not_taken_for_percent(tmp_path: Path) -> Non
     document = point_file()
     for entry in document["annotations"]:
         entry["point"] = [20.5, 10.5 + entry["id"]]
-    assert not _check(write(tmp_path, document), tmp_path / "images").must()
+    assert not _check(write(tmp_path, document), tmp_path / "images").errors()
 
 
 def test_half_of_the_points_swapped_are_counted_with_a_hint(tmp_path: Path) -> None:
     document = point_file()
     for entry in document["annotations"][:2]:
         entry["point"].reverse()
-    (found,) = _check(write(tmp_path, document), tmp_path / "images").must()
+    (found,) = _check(write(tmp_path, document), tmp_path / "images").errors()
     assert (found.kind.name, found.count, found.of) == ("points-off-image", 2, COUNT)
     assert "2 of them would lie inside with x and y exchanged" in found.example
 
@@ -177,7 +177,7 @@ def test_damaged_photographs_are_found_though_their_header_is_sound(tmp_path: Pa
     path = write(tmp_path, point_file())
     photograph = tmp_path / "images" / "2.png"
     photograph.write_bytes(photograph.read_bytes()[:-40])
-    (found,) = _check(path, tmp_path / "images").must()
+    (found,) = _check(path, tmp_path / "images").errors()
     assert found.kind.name == "photographs-unreadable"
     assert "2.png" in found.example
 
@@ -206,7 +206,7 @@ def test_a_fault_of_a_csv_file_is_named_and_counted(tmp_path: Path, text: str, k
     Image.new("RGB", (640, 480)).save(tmp_path / "images" / "big.png")
     path = tmp_path / "clicks.csv"
     path.write_bytes(text.encode("utf-8", "surrogateescape"))
-    found = {finding.kind.name: finding.count for finding in _check(path, tmp_path / "images").must()}
+    found = {finding.kind.name: finding.count for finding in _check(path, tmp_path / "images").errors()}
     assert found.get(kind) == count, found
 
 
@@ -223,4 +223,4 @@ def test_whatever_the_reader_refuses_is_found(tmp_path: Path) -> None:
         try:
             read_points(path)
         except UserError:
-            assert _check(path, None).must(), json.dumps(entry)
+            assert _check(path, None).errors(), json.dumps(entry)

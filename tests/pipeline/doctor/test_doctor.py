@@ -1,4 +1,4 @@
-"""`doctor` tells what has to be mended, in files and on the machine, and survives packages that do not."""
+"""`doctor` tells what has to be fixed, in files and on the machine, and survives packages that do not."""
 
 import json
 import shlex
@@ -54,11 +54,11 @@ def _edit(path: Path, change: Callable[[dict], None]) -> None:
 SOUND = "doctor --images images --points points.json --labels truth.json --sam tiny"
 
 
-def test_a_sound_machine_and_set_has_nothing_to_mend(toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_sound_machine_and_set_has_nothing_to_fix(toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = snapshot(toy)
     assert run(shlex.split(f"{SOUND} --json")) == 0
     page, line = capsys.readouterr().out.rstrip().rsplit("\n", 1)
-    assert page.endswith("Nothing has to be mended.")
+    assert page.endswith("Nothing has to be fixed.")
     result = json.loads(line)
     assert result["ok"]
     assert result["mend"] == []
@@ -76,7 +76,7 @@ def test_what_is_wrong_ends_the_page_and_the_command_with_2(toy: Path, capsys: p
     (toy / "images" / "2.png").unlink()
     assert run([*shlex.split(SOUND), "--json"]) == 2
     page, line = capsys.readouterr().out.rstrip().rsplit("\n", 1)
-    ending = page.partition("To mend, the first thing first")[2]
+    ending = page.partition("To fix, most urgent first")[2]
     for part in ("1 of 8 points lie outside", "[300, 5]", "2.png", "b'1'", "Give original pixels"):
         assert part in ending
     kinds = {found["kind"] for found in json.loads(line)["mend"]}
@@ -189,13 +189,13 @@ def _packages(**versions: str) -> list[Package]:
 def test_packages_that_do_not_go_together_are_told(packages: list[Package], kinds: set[str]) -> None:
     findings = Findings()
     check_packages(packages, findings)
-    assert {found.kind.name for found in (*findings.must(), *findings.may())} == kinds
+    assert {found.kind.name for found in (*findings.errors(), *findings.warnings())} == kinds
 
 
 def test_the_packages_of_this_environment_fit_and_are_all_listed(probes: dict[str, Probe]) -> None:
     packages, findings = table_of(probes), Findings()
     check_packages(packages, findings)
-    assert not findings.must()
+    assert not findings.errors()
     assert [package.module for package in packages] == [*REQUIRED, *OPTIONAL]
     assert all(package.version for package in packages if package.module in REQUIRED)
     assert probes["torch"].details["gflops"] > 0.1
@@ -214,21 +214,21 @@ def test_weights_are_told_by_their_checksum(tmp_path: Path, monkeypatch: pytest.
     assert "downloaded on first use" in check_sam_weights("vit_b", None, findings).state
     (tmp_path / "b.pth").write_bytes(TINY_WEIGHTS.read_bytes())
     assert "sha256 checked" in check_sam_weights("vit_b", None, findings).state
-    assert not findings.must()
-    assert not findings.may()
+    assert not findings.errors()
+    assert not findings.warnings()
     (tmp_path / "b.pth").write_bytes(b"half")
     check_sam_weights("vit_b", None, findings)
-    assert [found.kind.name for found in findings.may()] == ["checkpoint-damaged"]
+    assert [found.kind.name for found in findings.warnings()] == ["checkpoint-damaged"]
     check_sam_weights("vit_h", TINY_WEIGHTS, findings)  # whose checksum is said to be vit_b's here
-    assert [found.kind.name for found in findings.must()] == ["checkpoint-of-another-sam"]
+    assert [found.kind.name for found in findings.errors()] == ["checkpoint-of-another-sam"]
 
 
-def test_weights_that_find_no_room_must_be_mended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_that_find_no_room_must_be_fixed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SAPNET_CACHE", str(tmp_path))
     monkeypatch.setattr("sapnet_pipe.pipeline.doctor.sam_weights.free_disk", lambda _: 10**9)
     findings = Findings()
     check_sam_weights("vit_h", None, findings)
-    assert [found.kind.name for found in findings.must()] == ["no-room-for-checkpoint"]
+    assert [found.kind.name for found in findings.errors()] == ["no-room-for-checkpoint"]
 
 
 def test_the_estimate_follows_images_points_and_speed() -> None:

@@ -26,7 +26,7 @@ def make(tmp_path, points, images_dir, config):
 
 @pytest.fixture
 def spoil(images_dir):
-    """Spoil images by number, and mend them again."""
+    """Spoil images by number, and fix them again."""
     whole = {path.name: path.read_bytes() for path in images_dir.iterdir()}
 
     def spoil(*places, how="truncated"):
@@ -163,7 +163,7 @@ def test_a_retry_that_is_killed_can_go_on(tmp_path, make, spoil, monkeypatch):
 )
 def test_the_budget_is_the_share_rounded_down(rate, images, allowed, points):
     budget = FailureBudget(rate, images)
-    error = UserError("points.json", "images", "x.jpg", "which is damaged", "Mend it")
+    error = UserError("points.json", "images", "x.jpg", "which is damaged", "Fix it")
     for image_id in range(allowed):
         budget.add({image_id: error})
     with pytest.raises(UserError):
@@ -171,7 +171,7 @@ def test_the_budget_is_the_share_rounded_down(rate, images, allowed, points):
 
 
 def test_a_record_names_file_points_and_reason_but_no_path_of_this_machine(points):
-    error = UserError("/home/me/points.json", "images", "/home/me/8.png", "which is damaged", "Mend it")
+    error = UserError("/home/me/points.json", "images", "/home/me/8.png", "which is damaged", "Fix it")
     (record,) = failed_images({14: error}, points)
     assert (record.file_name, record.points, record.reason) == ("8.png", 2, "which is damaged")
 

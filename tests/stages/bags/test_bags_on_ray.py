@@ -102,7 +102,7 @@ def test_an_image_that_a_worker_cannot_read_is_named_and_what_is_finished_stays(
     assert _bytes_of(tmp_path / "ray") == whole
 
 
-def test_a_cluster_that_is_not_there_is_the_users_to_mend(tmp_path, points, images_dir, on_ray):
+def test_a_cluster_that_is_not_there_is_the_users_to_fix(tmp_path, points, images_dir, on_ray):
     started = time.monotonic()
     nowhere = on_ray.model_copy(update={"ray": "127.0.0.1:1"})
     with pytest.raises(UserError, match=r"--ray: address = 127.0.0.1:1, where no Ray cluster answers"):

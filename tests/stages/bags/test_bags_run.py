@@ -153,7 +153,7 @@ def test_a_failure_before_the_first_shard_leaves_no_folder(tmp_path, points, ima
 
 
 @quick
-def test_a_full_disk_is_the_users_to_mend_and_finished_shards_stay(tmp_path, points, images_dir, config, monkeypatch):
+def test_a_full_disk_is_the_users_to_fix_and_finished_shards_stay(tmp_path, points, images_dir, config, monkeypatch):
     original = Path.write_bytes
 
     def write_bytes(path, content):
@@ -170,7 +170,7 @@ def test_a_full_disk_is_the_users_to_mend_and_finished_shards_stay(tmp_path, poi
 
 
 @quick
-def test_a_limit_on_file_sizes_is_the_users_to_mend(tmp_path, points, images_dir, config):
+def test_a_limit_on_file_sizes_is_the_users_to_fix(tmp_path, points, images_dir, config):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
     try:

@@ -90,8 +90,8 @@ def test_a_shard_that_kills_every_worker_is_named():
         _made(pool, 6)
 
 
-def test_what_a_worker_refuses_is_the_users_to_mend():
-    error = UserError("points.json", "images", "x.jpg", "which is damaged", "Mend it")
+def test_what_a_worker_refuses_is_the_users_to_fix():
+    error = UserError("points.json", "images", "x.jpg", "which is damaged", "Fix it")
 
     def refuse(_):
         raise _Failed(error)

@@ -165,7 +165,7 @@ def test_a_download_that_is_not_the_published_file_is_thrown_away(server, tmp_pa
     assert not list((tmp_path / "cache").glob("*"))
 
 
-def test_a_file_that_the_server_lacks_is_the_users_to_mend(server):
+def test_a_file_that_the_server_lacks_is_the_users_to_fix(server):
     folder, _ = server
     (folder / "small.pth").unlink()
     with pytest.raises(UserError, match=r"could not be downloaded.*--checkpoint"):
