@@ -64,7 +64,7 @@ def open_run(
         "inputs": dict(inputs),
         "versions": _versions(),
     }
-    if not _is_first():
+    if not _is_main_process():
         yield RunFolder(path, manifest, written=False)
         return
     before = _check_free(path, manifest, settings, resume)
@@ -81,10 +81,10 @@ def open_run(
             raise
 
 
-def _is_first() -> bool:
-    from sapnet_pipe.stages.training.processes import is_first
+def _is_main_process() -> bool:
+    from sapnet_pipe.stages.training.distributed import is_main_process
 
-    return is_first()
+    return is_main_process()
 
 
 def _check_free(path: Path, manifest: Mapping[str, Any], settings: BaseModel, resume: bool) -> dict[str, bytes]:

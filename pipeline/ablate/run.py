@@ -144,9 +144,9 @@ def _check_folder(out: Path) -> None:
 
 
 def _check_alone() -> None:
-    from sapnet_pipe.stages.training.processes import own_share
+    from sapnet_pipe.stages.training.distributed import world_size
 
-    count = own_share().count
+    count = world_size()
     if count > 1:
         hint = "Start it once without torchrun: it takes every GPU, a training each"
         raise UserError("ablate", "processes", count, "but it runs in one", hint)

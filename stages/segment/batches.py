@@ -12,10 +12,10 @@ from sapnet_pipe.stages.segment.labels import LabelledImage, LabelSet, read_mask
 from sapnet_pipe.stages.segment.solov2.heads import MASK_STRIDE
 from sapnet_pipe.stages.segment.solov2.image_targets import Untrained, image_targets
 from sapnet_pipe.stages.segment.solov2.targets import ImageTargets
-from sapnet_pipe.stages.training.image_batch import View, batch_images, masks_to_view, view_of
-from sapnet_pipe.stages.training.processes import Share
+from sapnet_pipe.stages.training.distributed import World
+from sapnet_pipe.stages.training.image_batch import ImageTransform, batch_images, resize_transform, transform_masks
 
-_ALONE = Share()
+_ALONE = World()
 
 
 class SegmentBatch(NamedTuple):
@@ -78,9 +78,9 @@ class TrainBatches:
         head: HeadConfig,
         batch_size: int,
         seed: int,
-        share: Share = _ALONE,
+        world: World = _ALONE,
     ) -> None:
-        self._share = share
+        self._world = world
         self._labels, self._image, self._head = labels, image, head
         self._batch_size, self._seed = batch_size, seed
         self._cached: dict[int, NDArray[np.uint8]] = {}
@@ -93,15 +93,15 @@ class TrainBatches:
         chosen = [self._image_at(place) for place in range(first, first + self._batch_size)]
         draws = draws_at(self._seed, iteration, len(chosen), self._image.short_sides, flip=self._image.flip)
         labelled = [self._labels.images[index] for index in chosen]
-        views = [
-            view_of(image.record.height, image.record.width, draw.short_side, self._image.long_side, flip=draw.flip)
-            for image, draw in zip(labelled, draws, strict=True)
+        transforms = [
+            resize_transform(record.height, record.width, draw.short_side, self._image.long_side, flip=draw.flip)
+            for record, draw in zip((image.record for image in labelled), draws, strict=True)
         ]
-        own = slice(*self._share.bounds(len(chosen)))
-        images = batch_images([self._pixels(index) for index in chosen[own]], views[own], views).images
+        own = slice(*self._world.bounds(len(chosen)))
+        images = batch_images([self._pixels(index) for index in chosen[own]], transforms[own], transforms)
         feat_size = (images.shape[2] // MASK_STRIDE, images.shape[3] // MASK_STRIDE)
-        made = [self._targets(image, view, feat_size) for image, view in zip(labelled[own], views[own], strict=True)]
-        targets, untrained = zip(*made, strict=True)
+        own_images = zip(labelled[own], transforms[own], strict=True)
+        targets, untrained = zip(*(self._targets(*image, feat_size) for image in own_images), strict=True)
         return SegmentBatch(images, targets, tuple(entry for entries in untrained for entry in entries))
 
     def _pixels(self, index: int) -> NDArray[np.uint8]:
@@ -114,11 +114,13 @@ class TrainBatches:
             self._cached[index] = pixels
         return pixels
 
-    def _targets(self, image: LabelledImage, view: View, feat_size: tuple[int, int]) -> tuple[ImageTargets, Untrained]:
+    def _targets(
+        self, image: LabelledImage, transform: ImageTransform, feat_size: tuple[int, int]
+    ) -> tuple[ImageTargets, Untrained]:
         masks, alternates = read_masks(image)
         return image_targets(
-            _placed(masks, view),
-            [_placed(group, view) for group in alternates],
+            _placed(masks, transform),
+            [_placed(group, transform) for group in alternates],
             image.classes,
             image.annotation_ids,
             feat_size=feat_size,
@@ -127,6 +129,6 @@ class TrainBatches:
         )
 
 
-def _placed(masks: NDArray[np.uint8], view: View) -> NDArray[np.uint8]:
-    """Masks as they lie in the network's input, (N, view.height, view.width) uint8."""
-    return masks_to_view(masks.view(np.bool_), view).view(np.uint8)
+def _placed(masks: NDArray[np.uint8], transform: ImageTransform) -> NDArray[np.uint8]:
+    """Masks as they lie in the network's input, (N, transform.height, transform.width) uint8."""
+    return transform_masks(masks.view(np.bool_), transform).view(np.uint8)

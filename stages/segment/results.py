@@ -21,7 +21,7 @@ from sapnet_pipe.stages.segment.solov2.inference import (
     full_masks,
 )
 from sapnet_pipe.stages.segment.solov2.model import SOLOv2
-from sapnet_pipe.stages.training.image_batch import View, batch_images, view_of
+from sapnet_pipe.stages.training.image_batch import ImageTransform, batch_images, resize_transform
 
 _PIXELS_AT_ONCE = 1 << 24
 
@@ -52,13 +52,14 @@ def coco_results(
     with tqdm(total=len(records), unit="image", disable=quiet, dynamic_ncols=True) as bar:
         for start in range(0, len(records), test.batch_size):
             chunk = records[start : start + test.batch_size]
-            views = [view_of(record.height, record.width, test.short_side, test.long_side) for record in chunk]
-            batch = batch_images([read_record(record, images_dir, source) for record in chunk], views)
-            images = batch.images.to(device, memory_format=torch.channels_last)
+            sides = (test.short_side, test.long_side)
+            transforms = [resize_transform(record.height, record.width, *sides) for record in chunk]
+            images = batch_images([read_record(record, images_dir, source) for record in chunk], transforms)
+            images = images.to(device, memory_format=torch.channels_last)
             with torch.inference_mode():
                 found = find_candidates(model(images), model.instance_strides, decoding)
-            for record, view, candidates in zip(chunk, views, found, strict=True):
-                yield from _entries(record, view, candidates, categories, test, dropped)
+            for record, transform, candidates in zip(chunk, transforms, found, strict=True):
+                yield from _entries(record, transform, candidates, categories, test, dropped)
             bar.update(len(chunk))
 
 
@@ -69,7 +70,7 @@ def _decoding(test: TestConfig) -> Decoding:
 
 def _entries(
     record: ImageRecord,
-    view: View,
+    transform: ImageTransform,
     found: Candidates,
     categories: Sequence[Category],
     test: TestConfig,
@@ -80,7 +81,7 @@ def _entries(
     step = max(1, _PIXELS_AT_ONCE // (record.height * record.width))
     for start in range(0, len(found.scores), step):
         part = Candidates(*(values[start : start + step] for values in found))
-        masks = full_masks(part.probabilities, (view.height, view.width), size, test.mask_threshold)
+        masks = full_masks(part.probabilities, (transform.height, transform.width), size, test.mask_threshold)
         boxes = xyxy_to_xywh(boxes_of_masks(masks).cpu().numpy()).tolist()
         codes = encode_masks(masks.cpu().numpy())
         for score, index, box, code in zip(part.scores.tolist(), part.classes.tolist(), boxes, codes, strict=True):

@@ -33,8 +33,8 @@ from sapnet_pipe.stages.segment.weights.model_file import (
 from sapnet_pipe.stages.segment.weights.pixels import OUR_PIXELS
 from sapnet_pipe.stages.training.config import lr_line
 from sapnet_pipe.stages.training.devices import limit_threads, pick_device, train_layout
+from sapnet_pipe.stages.training.distributed import current_world, gather, is_main_process, world_size
 from sapnet_pipe.stages.training.loop import resolve_length, train
-from sapnet_pipe.stages.training.processes import gathered, is_first, own_share
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def run(
     notes.add(lr_line(config.train))
     if engine == "builtin" and config.detectron2 != Detectron2Config():
         notes.add("the settings under detectron2 do not concern engine builtin and change nothing.")
-    if engine == "detectron2" and own_share().count > 1:
+    if engine == "detectron2" and world_size() > 1:
         hint = "Start it without torchrun: Detectron2 launches its own processes (detectron2.processes)"
         raise UserError("settings", "engine", engine, "which does not run under torchrun", hint)
     limit_threads()
@@ -155,7 +155,7 @@ def _train_builtin(start: _Start, config: SegmentConfig, device: torch.device) -
     result = train(
         model=start.model,
         loss_fn=_Loss(config.loss, untrained),
-        batch_at=TrainBatches(labels, config.image, config.head, config.train.batch_size, config.seed, own_share()),
+        batch_at=TrainBatches(labels, config.image, config.head, config.train.batch_size, config.seed, current_world()),
         config=resolve_length(config.train, len(labels.images)),
         out=start.out,
         seed=config.seed,
@@ -163,12 +163,12 @@ def _train_builtin(start: _Start, config: SegmentConfig, device: torch.device) -
         resume=start.resume,
         quiet=start.quiet,
     )
-    for others in gathered(untrained):
+    for others in gather(untrained):
         untrained |= others
-    if is_first():
+    if is_main_process():
         save_model(start.out / MODEL_FILE, start.model, start.description)
     ap = None
-    if start.truth is not None and is_first():
+    if start.truth is not None and is_main_process():
         ap = evaluate_model(
             start.model, start.description, start.truth, start.val_images, device=device, quiet=start.quiet
         )
@@ -222,7 +222,7 @@ class _Notes:
 
     def add(self, line: str) -> None:
         self.lines.append(line)
-        if not self.quiet and is_first():
+        if not self.quiet and is_main_process():
             tqdm.write(line, file=sys.stderr)
 
 
@@ -236,7 +236,7 @@ class _Loss:
         self._untrained.update(batch.untrained)
         predictions = model(batch.images.contiguous(memory_format=train_layout(batch.images.device)))
         losses = solov2_losses(predictions, batch.targets, **self._weights)
-        pairs = own_share().count * sum(len(target.cell) for target in batch.targets)
+        pairs = world_size() * sum(len(target.cell) for target in batch.targets)
         return {**losses, "positive_pairs": losses["loss_ins"].new_tensor(pairs)}
 
 
@@ -258,6 +258,6 @@ def _network(
         if config.init:
             others = load_initial_weights(model, Path(config.init), stride_in_1x1=backbone.stride_in_1x1)
             notes.add(f"started from {config.init}" + (", but for the classes" if others else "") + ".")
-        if is_first():
+        if is_main_process():
             write_description(path, description)
     return model, description

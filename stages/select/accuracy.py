@@ -7,7 +7,7 @@ count the bags of all processes, so that all of them decide alike. They forget a
 import torch
 from torch import Tensor, nn
 
-from sapnet_pipe.stages.training.processes import summed
+from sapnet_pipe.stages.training.distributed import all_reduce_sum
 
 DECAY = 0.98
 
@@ -27,7 +27,7 @@ class ClassAccuracy(nn.Module):
         """Count the bags of one step: predicted (N,) in 0..C (C the background), class_index (N,) in 0..C-1."""
         hits = (predicted == class_index).to(self.seen.dtype)
         counts = self.seen.new_zeros(2, len(self.seen))
-        counts = summed(counts.index_add(1, class_index, torch.stack([hits, torch.ones_like(hits)])))
+        counts = all_reduce_sum(counts.index_add(1, class_index, torch.stack([hits, torch.ones_like(hits)])))
         self.correct.mul_(DECAY).add_(counts[0])
         self.seen.mul_(DECAY).add_(counts[1])
 
@@ -65,7 +65,7 @@ class ObjectAccuracy(nn.Module):
         rivals = negatives[:, class_index].T  # (N, R)
         here = image_index[:, None] == negative_image
         better = (scores[:, None] > rivals).float() + 0.5 * (scores[:, None] == rivals)
-        counts = summed(torch.stack([(better * here).sum(), here.sum().float()]))
+        counts = all_reduce_sum(torch.stack([(better * here).sum(), here.sum().float()]))
         self.won.mul_(DECAY).add_(counts[0])
         self.pairs.mul_(DECAY).add_(counts[1])
 

@@ -22,9 +22,9 @@ from sapnet_pipe.stages.select.network.model import Selector, SelectorOutput
 from sapnet_pipe.stages.select.seed_guard import AtChanceError, SeedGuard, judged_at, learning_sign, seed_of_attempt
 from sapnet_pipe.stages.training.backbone_config import BackboneConfig, build_backbone
 from sapnet_pipe.stages.training.checkpoint import checkpoint_path, load_checkpoint
+from sapnet_pipe.stages.training.distributed import current_world, is_main_process, world_size
 from sapnet_pipe.stages.training.loop import TrainResult, resolve_length, train
 from sapnet_pipe.stages.training.metric_log import MetricLog, metrics_size
-from sapnet_pipe.stages.training.processes import is_first, own_share
 
 EVENT = "seed_guard"
 _LOG = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ def learn(
             result = train(
                 model=model,
                 loss_fn=StepLosses(config),
-                batch_at=TrainBatches(images, config.image, length.batch_size, seed, own_share(), look),
+                batch_at=TrainBatches(images, config.image, length.batch_size, seed, current_world(), look),
                 config=length,
                 out=out,
                 seed=seed,
@@ -134,7 +134,7 @@ def _build(
     wanted = BackboneConfig.model_validate(read_json(file)) if known else config.backbone
     torch.manual_seed(seed)
     backbone, settled = build_backbone(wanted, warn=_LOG.warning, load=not known)
-    if not known and is_first():
+    if not known and is_main_process():
         write_json(file, settled.model_dump(mode="json"), indent=2)
     return Selector(backbone, num_classes, config), settled
 
@@ -151,7 +151,7 @@ def _attempt(out: Path, seed: int, resume: bool) -> tuple[int, bool]:
 
 def _record(out: Path, error: AtChanceError, attempt: int, seed: int) -> None:
     """Say in metrics.jsonl that an attempt failed; the next one's records follow."""
-    if not is_first():
+    if not is_main_process():
         return
     record: dict[str, float | int | str] = {
         "event": EVENT,
@@ -168,7 +168,7 @@ def _record(out: Path, error: AtChanceError, attempt: int, seed: int) -> None:
 
 def _restarts(out: Path) -> list[dict[str, Any]]:
     path = out / "metrics.jsonl"
-    if not is_first():
+    if not is_main_process():
         return []
     with disk_errors(path):
         records = [json.loads(line) for line in path.read_text().splitlines()]
@@ -188,7 +188,7 @@ class StepLosses:
     def __call__(self, net: nn.Module, batch: SelectBatch) -> dict[str, Tensor]:
         output: SelectorOutput = net(batch)
         bag = output.scores.sum(dim=1)  # (N, C + 1)
-        bags = batch.whole.bags / own_share().count
+        bags = batch.whole.bags / world_size()
         values = {
             "loss_psm": self.config.psm_weight * psm_loss(output.scores, batch.class_index, batch.valid, num_bags=bags),
             "bag_accuracy": (bag.argmax(dim=1) == batch.class_index).sum() / bags,

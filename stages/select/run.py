@@ -27,8 +27,8 @@ from sapnet_pipe.stages.select.selection.export import export_labels
 from sapnet_pipe.stages.select.selection.pass_over import explain_rule, select_all
 from sapnet_pipe.stages.select.selection.quality import baselines, compare_choices, mask_overlaps, oracle_choice
 from sapnet_pipe.stages.training.config import lr_line
+from sapnet_pipe.stages.training.distributed import is_main_process
 from sapnet_pipe.stages.training.metric_log import MetricLog, metrics_size
-from sapnet_pipe.stages.training.processes import is_first
 
 LABELS, EXPLANATIONS = "pseudo_labels.json", "explain.parquet"
 FALLBACK = "sam-top1"
@@ -99,10 +99,10 @@ def run(
         raise UserError(store.folder, "points", 0, "a store without a bag", "Make bags for at least one point")
     images = group_images(table, store.categories, images_dir, store.folder)
     overlap = None if truth is None else mask_overlaps(store, table, truth)
-    job = _Job(store, images, len(store.categories), config, out, explain, resume, quiet or not is_first())
+    job = _Job(store, images, len(store.categories), config, out, explain, resume, quiet or not is_main_process())
     made = job.select(overlap)
     quality, labels = None, 0
-    if is_first():
+    if is_main_process():
         if truth is not None and overlap is not None:
             quality = _quality(store, table, made, overlap, truth)
         labels = export_labels(
@@ -158,7 +158,7 @@ class _Job:
         learned, reason = self._learn(frozen) if method in TRAINED_METHODS else (None, None)
         with ExitStack() as stack:
             writer = None
-            if self.explain and is_first():
+            if self.explain and is_main_process():
                 writer = stack.enter_context(open_explanations(self.out / EXPLANATIONS))
             if learned is not None and reason is None:
                 return _Made(self._run(learned, writer, frozen), method, learned)

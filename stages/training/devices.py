@@ -6,7 +6,7 @@ import torch
 
 from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.stages.training.cores import available_cores
-from sapnet_pipe.stages.training.processes import own_share, rank_here
+from sapnet_pipe.stages.training.distributed import local_rank, world_size
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -17,7 +17,7 @@ def pick_device(name: str = "auto") -> torch.device:
             that `torchrun` started each takes a GPU of its own.
     Raises: UserError if there is no such device here.
     """
-    several = own_share().count > 1
+    several = world_size() > 1
     if name == "auto":
         alone = "mps" if _has_mps() and not several else "cpu"
         name = "cuda" if torch.cuda.is_available() else alone
@@ -28,7 +28,7 @@ def pick_device(name: str = "auto") -> torch.device:
     if several and (device.type == "mps" or device.index is not None):
         raise _no_device(name, "one device for several processes")
     if device.type == "cuda":
-        index = rank_here() if device.index is None else device.index
+        index = local_rank() if device.index is None else device.index
         if index >= torch.cuda.device_count():
             raise _no_device(name, f"but this machine shows {torch.cuda.device_count()} CUDA devices")
         return torch.device("cuda", index)

@@ -17,9 +17,9 @@ from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.stages.training.checkpoint import Checkpoint, checkpoint_path, load_checkpoint, load_weights
 from sapnet_pipe.stages.training.config import TrainConfig, lr_at, resolve_length
 from sapnet_pipe.stages.training.devices import limit_threads, pick_device
+from sapnet_pipe.stages.training.distributed import barrier, is_main_process, local_world_size, world_size
 from sapnet_pipe.stages.training.loader import load_in_order
 from sapnet_pipe.stages.training.metric_log import MetricLog, metrics_size
-from sapnet_pipe.stages.training.processes import is_first, own_share, processes_here, wait_for_all
 from sapnet_pipe.stages.training.step import Batch, LossFn, TrainStep, Window
 
 __all__ = ["TrainConfig", "TrainResult", "lr_at", "resolve_length", "train"]
@@ -65,7 +65,7 @@ def train(
         model: Trained where ``requires_grad``; left on the device it was trained on.
         loss_fn: Called with the model (call it, not its methods) and a batch on the device; returns named scalars.
             Those whose name starts with ``loss`` are summed and minimised, the others are only logged. With several
-            processes their mean must be the value of the whole batch (see `stages.training.processes.part_of_total`).
+            processes their mean must be the value of the whole batch (see `distributed.loss_normalizer`).
         batch_at: A pure function of the iteration, so that a resumed run sees the same batches. Runs in worker
             processes if ``config.workers``. A batch is tensors in tuples, lists or dicts, or has ``.to(device)``.
         resume: Go on from ``out/checkpoints/last.pt`` if it is there; else start anew.
@@ -91,8 +91,8 @@ def train(
     start = restored.iteration if restored else 0
     kept = restored.metrics_bytes if restored else metrics_size(out) if keep_metrics else 0
     net.train()
-    wait_for_all()  # nobody reads the checkpoint any more
-    with MetricLog(out, kept, start, silent=not is_first()) as log:
+    barrier()  # nobody reads the checkpoint any more
+    with MetricLog(out, kept, start, silent=not is_main_process()) as log:
         step = TrainStep(fabric, net, optim, loss_fn=loss_fn, config=config, seed=seed, log=log, path=path)
         if restored is None:
             step.save(0)
@@ -111,7 +111,7 @@ def _run(
     began, window, last = time.perf_counter(), Window(), {"loss": 0.0}
     order = range(start, config.max_iterations)
     batches = load_in_order(batch_at, order, config.workers)
-    bar = tqdm(batches, total=len(order), unit="it", disable=quiet or not is_first(), dynamic_ncols=True)
+    bar = tqdm(batches, total=len(order), unit="it", disable=quiet or not is_main_process(), dynamic_ncols=True)
     for iteration, batch in zip(order, bar, strict=True):
         record = step.step(iteration, batch)
         window.add(record)
@@ -125,7 +125,7 @@ def _run(
             on_step(done, record)
         if done % config.checkpoint_every == 0 or done == config.max_iterations:
             step.save(done)
-    wait_for_all()  # the checkpoint is there
+    barrier()  # the checkpoint is there
     return TrainResult(config.max_iterations, step.skipped, time.perf_counter() - began, last, step.path)
 
 
@@ -133,19 +133,19 @@ def _fabric(device: torch.device, config: TrainConfig) -> Fabric:
     if device.type != "cuda" and config.precision == "16-mixed":
         hint = "Use 32-true or bf16-mixed, or a CUDA device"
         raise UserError("settings", "train.precision", config.precision, f"not possible on {device.type}", hint)
-    count = own_share().count
+    count = world_size()
     if count > config.batch_size:
         hint = "Start fewer processes, or raise train.batch_size, which they share"
         raise UserError("settings", "train.batch_size", config.batch_size, f"less than the {count} processes", hint)
     devices: list[int] | int = [device.index] if device.type == "cuda" and device.index is not None else 1
     strategy: Strategy | str = "auto"
     if count > 1:
-        devices, strategy = processes_here(), DDPStrategy()
+        devices, strategy = local_world_size(), DDPStrategy()
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")  # of 1x1 convolutions
     return Fabric(
         accelerator=device.type,
         devices=devices,
-        num_nodes=count // processes_here(),
+        num_nodes=count // local_world_size(),
         strategy=strategy,
         precision=config.precision,
     )

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.stages.training.checkpoint import Checkpoint, save_checkpoint
 from sapnet_pipe.stages.training.config import TrainConfig, lr_at
+from sapnet_pipe.stages.training.distributed import all_reduce_mean, is_main_process
 from sapnet_pipe.stages.training.metric_log import MetricLog
-from sapnet_pipe.stages.training.processes import averaged, is_first
 
 MAX_SKIPPED_IN_A_ROW = 5
 
@@ -58,14 +58,14 @@ class TrainStep:
         self.fabric.backward(total)
         norm = self._clip()
         names = [*values, "loss", "grad_norm"]
-        numbers = averaged(torch.stack([v.detach().float() for v in (*values.values(), total, norm)])).tolist()
+        numbers = all_reduce_mean(torch.stack([v.detach().float() for v in (*values.values(), total, norm)])).tolist()
         record = dict(zip(names, numbers, strict=True))
         self._update(iteration, record)
         return record
 
     def save(self, iteration: int) -> None:
         """Write the checkpoint after `iteration` steps, if this is the process that writes."""
-        if not is_first():
+        if not is_main_process():
             return
         scaler = getattr(self.fabric._precision, "scaler", None)
         state = Checkpoint(

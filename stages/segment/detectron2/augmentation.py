@@ -10,7 +10,7 @@ from detectron2.data import transforms as T
 from numpy.typing import NDArray
 
 from sapnet_pipe.stages.segment.batches import Draw
-from sapnet_pipe.stages.training.image_batch import resize_image, view_of
+from sapnet_pipe.stages.training.image_batch import resize_image, resize_transform
 
 
 class DrawnInput(T.AugInput):
@@ -21,7 +21,7 @@ class DrawnInput(T.AugInput):
         self.draw = draw
 
 
-class ViewResize(T.Transform):
+class ExactResize(T.Transform):
     """Resize as the builtin engine does: pixels averaged down or bilinear up, masks by their nearest pixel.
 
     Args:
@@ -45,9 +45,9 @@ class ViewResize(T.Transform):
         """(N, 2) x, y."""
         return coords * np.asarray([self.new_width / self.width, self.new_height / self.height])
 
-    def inverse(self) -> "ViewResize":
+    def inverse(self) -> "ExactResize":
         """The way back."""
-        return ViewResize(self.new_height, self.new_width, self.height, self.width)
+        return ExactResize(self.new_height, self.new_width, self.height, self.width)
 
 
 class ResizeShortSide(T.Augmentation):
@@ -66,8 +66,8 @@ class ResizeShortSide(T.Augmentation):
         """The resize of this image."""
         height, width = image.shape[:2]
         side = int(np.random.choice(self.sides)) if draw is None else draw.short_side
-        view = view_of(height, width, side, self.long_side)
-        return ViewResize(height, width, view.height, view.width)
+        transform = resize_transform(height, width, side, self.long_side)
+        return ExactResize(height, width, transform.height, transform.width)
 
 
 class DrawnFlip(T.RandomFlip):

@@ -11,7 +11,7 @@ from torchvision.ops import sigmoid_focal_loss
 
 from sapnet_pipe.stages.segment.solov2.model import Predictions
 from sapnet_pipe.stages.segment.solov2.targets import ImageTargets
-from sapnet_pipe.stages.training.processes import own_share, part_of_total, summed
+from sapnet_pipe.stages.training.distributed import all_reduce_sum, loss_normalizer, world_size
 
 DICE_EPS = 0.001
 
@@ -44,7 +44,7 @@ def solov2_losses(
     per_image = zip(kernels, predictions.mask_features.float(), targets, strict=True)
     with torch.autocast(cate_logits.device.type, enabled=False):
         mask_loss = torch.cat([mask_losses(k, f, target, mps_weight) for k, f, target in per_image])
-        loss_ins = mask_loss.sum() / part_of_total(mask_loss.new_tensor(len(mask_loss)))
+        loss_ins = mask_loss.sum() / loss_normalizer(mask_loss.new_tensor(len(mask_loss)))
         loss_cate = category_loss(cate_logits, category, focal_alpha, focal_gamma)
     return {"loss_ins": dice_weight * loss_ins, "loss_cate": focal_weight * loss_cate}
 
@@ -72,8 +72,8 @@ def category_loss(cate_logits: Tensor, category: Tensor, alpha: float, gamma: fl
     num_classes = cate_logits.shape[1]
     one_hot = (category[:, None] == torch.arange(num_classes, device=category.device)[:, None]).to(cate_logits.dtype)
     focal = sigmoid_focal_loss(cate_logits, one_hot, alpha=alpha, gamma=gamma, reduction="sum")
-    positives = summed((category < num_classes).sum())
-    return focal * own_share().count / (positives + 1)
+    positives = all_reduce_sum((category < num_classes).sum())
+    return focal * world_size() / (positives + 1)
 
 
 def mask_losses(kernels: Tensor, mask_features: Tensor, targets: ImageTargets, mps_weight: float) -> Tensor:

@@ -11,7 +11,7 @@ from sapnet_pipe.data.coco.instances import Category, ImageRecord
 from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.data.files import resolve_inside
 from sapnet_pipe.data.images import read_image
-from sapnet_pipe.stages.training.image_batch import View, resize_image
+from sapnet_pipe.stages.training.image_batch import ImageTransform, resize_image
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ class BagImages:
         size = int(table.height[row]), int(table.width[row])
         return ImageRecord(int(table.image_id[row]), str(table.file_name[row]), *size)
 
-    def read(self, image: int, view: View) -> NDArray[np.uint8]:
-        """Decode one image and bring it to the view's size; not mirrored.
+    def read(self, image: int, transform: ImageTransform) -> NDArray[np.uint8]:
+        """Decode one image and bring it to the transform's size; not mirrored.
 
         Raises: UserError naming the image.
         """
@@ -54,7 +54,7 @@ class BagImages:
         field = f"image {record.image_id}.file_name"
         path = resolve_inside(self.images_dir, record.file_name, file=self.source, field=field)
         pixels = read_image(path, record.height, record.width, file=self.source, field=field)
-        return resize_image(pixels, view.height, view.width)
+        return resize_image(pixels, transform.height, transform.width)
 
 
 def group_images(table: BagTable, categories: tuple[Category, ...], images_dir: Path, source: Path | str) -> BagImages:

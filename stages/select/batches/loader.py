@@ -11,12 +11,20 @@ from sapnet_pipe.stages.select.batches.bag_images import BagImages, padded_bags
 from sapnet_pipe.stages.select.batches.select_batch import SelectBatch, Whole
 from sapnet_pipe.stages.select.config import ImageConfig
 from sapnet_pipe.stages.select.method.pdg import same_class_neighbours
-from sapnet_pipe.stages.training.image_batch import View, batch_images, boxes_to_view, points_to_view, view_of
-from sapnet_pipe.stages.training.processes import Share
+from sapnet_pipe.stages.training.distributed import World
+from sapnet_pipe.stages.training.image_batch import (
+    ImageTransform,
+    batch_images,
+    resize_transform,
+    transform_boxes,
+    transform_points,
+)
 
-_ALONE = Share()
-# What the network sees of images: they, their views and those of the whole batch, and the bags of each that take part.
-Look = Callable[[Sequence[int], Sequence[View], Sequence[View], Sequence[NDArray[np.int64]]], Tensor]
+_ALONE = World()
+# What the network sees of images: they, their transforms, those of the global batch, and the bags that take part.
+Look = Callable[
+    [Sequence[int], Sequence[ImageTransform], Sequence[ImageTransform], Sequence[NDArray[np.int64]]], Tensor
+]
 
 
 class TrainBatches:
@@ -33,11 +41,11 @@ class TrainBatches:
         config: ImageConfig,
         batch_size: int,
         seed: int,
-        share: Share = _ALONE,
+        world: World = _ALONE,
         look: Look | None = None,
     ) -> None:
         self._images, self._config, self._batch_size, self._seed = images, config, batch_size, seed
-        self._share = share
+        self._world = world
         self._look = look or _PixelCache(images, config.cache_mb)
         self._epoch, self._order = -1, np.zeros(0, np.int64)
 
@@ -48,10 +56,10 @@ class TrainBatches:
         chosen = [self._image_at(place) for place in range(first, first + self._batch_size)]
         flips = rng.random(len(chosen)) < 0.5 if self._config.flip else np.zeros(len(chosen), bool)
         rows = [self._thinned(self._images.rows(image), rng) for image in chosen]
-        views = _views(self._images, self._config, chosen, flips.tolist())
-        begin, end = self._share.bounds(len(chosen))
+        transforms = _transforms(self._images, self._config, chosen, flips.tolist())
+        begin, end = self._world.bounds(len(chosen))
         whole = Whole(len(chosen), sum(map(len, rows)), begin, sum(map(len, rows[:begin])))
-        return build_batch(self._images, self._look, chosen, views, rows, whole, slice(begin, end))
+        return build_batch(self._images, self._look, chosen, transforms, rows, whole, slice(begin, end))
 
     def _image_at(self, place: int) -> int:
         epoch, index = divmod(place, len(self._images))
@@ -82,9 +90,9 @@ class TestBatches:
         first = index * self._batch_size
         chosen = list(range(first, min(first + self._batch_size, len(self._images))))
         rows = [self._images.rows(image) for image in chosen]
-        views = _views(self._images, self._config, chosen, [False] * len(chosen))
+        transforms = _transforms(self._images, self._config, chosen, [False] * len(chosen))
         whole = Whole(len(chosen), sum(map(len, rows)))
-        return build_batch(self._images, self._look, chosen, views, rows, whole, slice(None))
+        return build_batch(self._images, self._look, chosen, transforms, rows, whole, slice(None))
 
 
 class _PixelCache:
@@ -95,14 +103,19 @@ class _PixelCache:
         self._kept: dict[int, NDArray[np.uint8]] = {}
 
     def __call__(
-        self, chosen: Sequence[int], views: Sequence[View], every: Sequence[View], rows: Sequence[NDArray[np.int64]]
+        self,
+        chosen: Sequence[int],
+        transforms: Sequence[ImageTransform],
+        every: Sequence[ImageTransform],
+        rows: Sequence[NDArray[np.int64]],
     ) -> Tensor:
-        return batch_images([self._get(i, view) for i, view in zip(chosen, views, strict=True)], views, every).images
+        pixels = [self._get(image, transform) for image, transform in zip(chosen, transforms, strict=True)]
+        return batch_images(pixels, transforms, every)
 
-    def _get(self, image: int, view: View) -> NDArray[np.uint8]:
+    def _get(self, image: int, transform: ImageTransform) -> NDArray[np.uint8]:
         if image in self._kept:
             return self._kept[image]
-        pixels = self._images.read(image, view)
+        pixels = self._images.read(image, transform)
         if pixels.nbytes <= self._left:
             self._left -= pixels.nbytes
             self._kept[image] = pixels
@@ -113,7 +126,7 @@ def build_batch(
     images: BagImages,
     look: Look,
     chosen: Sequence[int],
-    views: Sequence[View],
+    transforms: Sequence[ImageTransform],
     rows: Sequence[NDArray[np.int64]],
     whole: Whole,
     own: slice,
@@ -121,21 +134,21 @@ def build_batch(
     """Look at the chosen images and lay their bags out in network pixels.
 
     Args:
-        chosen: Images of the whole batch. views: How each is seen. rows: The bags of each that take part.
+        chosen: Images of the whole batch. transforms: How each is seen. rows: The bags of each that take part.
         own: This process's share of them; its images are padded to the size of the largest of all.
     """
-    every = views
-    chosen, views, rows = chosen[own], views[own], rows[own]
-    neighbours = [_neighbours(images, i, r, v) for i, r, v in zip(chosen, rows, views, strict=True)]
+    every = transforms
+    chosen, transforms, rows = chosen[own], transforms[own], rows[own]
+    neighbours = [_neighbours(images, i, r, t) for i, r, t in zip(chosen, rows, transforms, strict=True)]
     boxes, valid = padded_bags(images.table, np.concatenate(rows))
     counts = [len(r) for r in rows]
     bounds = np.cumsum([0, *counts])
-    placed = [boxes_to_view(boxes[a:b], v) for a, b, v in zip(bounds[:-1], bounds[1:], views, strict=True)]
-    points = [points_to_view(images.table.point_xy[r], v) for r, v in zip(rows, views, strict=True)]
+    placed = [transform_boxes(boxes[a:b], t) for a, b, t in zip(bounds[:-1], bounds[1:], transforms, strict=True)]
+    points = [transform_points(images.table.point_xy[r], t) for r, t in zip(rows, transforms, strict=True)]
     neighbours_xy, neighbours_valid = _stack_padded(neighbours)
     return SelectBatch(
-        images=look(chosen, views, every, rows),
-        image_size=torch.tensor([[view.height, view.width] for view in views], dtype=torch.float32),
+        images=look(chosen, transforms, every, rows),
+        image_size=torch.tensor([[transform.height, transform.width] for transform in transforms], dtype=torch.float32),
         image_index=torch.arange(len(chosen)).repeat_interleave(torch.tensor(counts)),
         slot=torch.cat([torch.arange(count) for count in counts]),
         most_bags=max(counts),
@@ -151,18 +164,22 @@ def build_batch(
     )
 
 
-def _views(images: BagImages, config: ImageConfig, chosen: Sequence[int], flips: Sequence[bool]) -> list[View]:
+def _transforms(
+    images: BagImages, config: ImageConfig, chosen: Sequence[int], flips: Sequence[bool]
+) -> list[ImageTransform]:
     records = [images.record(image) for image in chosen]
     return [
-        view_of(record.height, record.width, config.short_side, config.long_side, flip=flip)
+        resize_transform(record.height, record.width, config.short_side, config.long_side, flip=flip)
         for record, flip in zip(records, flips, strict=True)
     ]
 
 
-def _neighbours(images: BagImages, image: int, rows: NDArray[np.int64], view: View) -> tuple[Tensor, Tensor]:
+def _neighbours(
+    images: BagImages, image: int, rows: NDArray[np.int64], transform: ImageTransform
+) -> tuple[Tensor, Tensor]:
     """Neighbours of the chosen rows among all points of the image, also those that were thinned out."""
     everything = images.rows(image)
-    points = torch.from_numpy(points_to_view(images.table.point_xy[everything], view))
+    points = torch.from_numpy(transform_points(images.table.point_xy[everything], transform))
     xy, valid = same_class_neighbours(points, torch.from_numpy(images.class_index[everything]))
     chosen = torch.from_numpy(rows - everything[0])
     return xy[chosen], valid[chosen]

@@ -24,7 +24,7 @@ from sapnet_pipe.stages.select.frozen.grid import summed_area
 from sapnet_pipe.stages.select.network.roi_head import ROI_LEVELS
 from sapnet_pipe.stages.training.backbone import STRIDES, ResNetFpn
 from sapnet_pipe.stages.training.devices import limit_threads, pick_device
-from sapnet_pipe.stages.training.image_batch import View
+from sapnet_pipe.stages.training.image_batch import ImageTransform
 from sapnet_pipe.stages.training.loader import load_in_order
 
 _MAPS, _ABOUT = "maps.npy", "about.json"
@@ -45,7 +45,11 @@ class FeatureMaps:
         self._kept: dict[int, NDArray[np.float32]] = {}
 
     def __call__(
-        self, chosen: Sequence[int], views: Sequence[View], every: Sequence[View], rows: Sequence[NDArray[np.int64]]
+        self,
+        chosen: Sequence[int],
+        transforms: Sequence[ImageTransform],
+        every: Sequence[ImageTransform],
+        rows: Sequence[NDArray[np.int64]],
     ) -> Tensor:
         """Tables (len(chosen), G + 1, G + 1, C) of some images, none of which is mirrored."""
         return torch.from_numpy(np.stack([self._table(image) for image in chosen]))

@@ -19,7 +19,7 @@ from sapnet_pipe.stages.select.config import SelectConfig
 from sapnet_pipe.stages.select.method.boxes import box_area, box_iou
 from sapnet_pipe.stages.select.network.model import Selector
 from sapnet_pipe.stages.select.network.roi_features import RoiFeatures
-from sapnet_pipe.stages.training.image_batch import View
+from sapnet_pipe.stages.training.image_batch import ImageTransform
 
 _NEAR = 0.05  # how much 1 - IoU hardly matters
 
@@ -49,7 +49,11 @@ class MaskFeatures:
         return values.mean(dim=0), values.std(dim=0).clamp(min=1e-4)
 
     def __call__(
-        self, chosen: Sequence[int], views: Sequence[View], every: Sequence[View], rows: Sequence[NDArray[np.int64]]
+        self,
+        chosen: Sequence[int],
+        transforms: Sequence[ImageTransform],
+        every: Sequence[ImageTransform],
+        rows: Sequence[NDArray[np.int64]],
     ) -> Tensor:
         """Features (N, M, D) of the bags in `rows`, in their order; padding repeats another mask."""
         index, _ = padded_index(self.offsets, np.concatenate(rows))

@@ -23,7 +23,7 @@ from sapnet_pipe.stages.select.network.model import Selector
 from sapnet_pipe.stages.training.backbone import ResNetFpn
 from sapnet_pipe.stages.training.backbone_config import BackboneConfig, build_backbone
 from sapnet_pipe.stages.training.checkpoint import checkpoint_path, load_checkpoint, load_weights
-from sapnet_pipe.stages.training.processes import own_share
+from sapnet_pipe.stages.training.distributed import world_size
 
 _LOG = logging.getLogger(__name__)
 _PREFIX = "backbone."
@@ -48,9 +48,9 @@ def open_source(store: BagStore, images: BagImages, config: SelectConfig, out: P
     Raises: UserError if the store has none of SAM's though they are asked for, if a photograph or the backbone cannot
         be read, or in one of several processes.
     """
-    if own_share().count > 1:
+    if world_size() > 1:
         hint = "Start it once: it takes seconds"
-        raise UserError("settings", "frozen.enabled", "true", f"in {own_share().count} processes", hint)
+        raise UserError("settings", "frozen.enabled", "true", f"in {world_size()} processes", hint)
     wanted = config.frozen.features
     masks = MaskFeatures.read(store) if wanted != "backbone" else None
     if masks is not None:

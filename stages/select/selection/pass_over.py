@@ -18,8 +18,8 @@ from sapnet_pipe.stages.select.network.model import Selector
 from sapnet_pipe.stages.select.selection.choose import Selection, choose, empty_selection
 from sapnet_pipe.stages.select.selection.mask_scores import MaskScores, explained, mask_scores
 from sapnet_pipe.stages.training.devices import pick_device
+from sapnet_pipe.stages.training.distributed import current_world, gather
 from sapnet_pipe.stages.training.loader import load_in_order
-from sapnet_pipe.stages.training.processes import gathered, own_share
 
 CHUNK = 4096
 
@@ -46,7 +46,7 @@ def select_all(
     bar = tqdm(total=len(batches), desc="select", unit="batch", disable=quiet, dynamic_ncols=True)
     with torch.inference_mode(), bar:
         for own in _chosen(model, images, batches, config, explain):
-            for part in gathered(own):
+            for part in gather(own):
                 for field in fields(Selection):
                     getattr(result, field.name)[part.rows] = getattr(part.selection, field.name)
                 if writer is not None:
@@ -75,12 +75,12 @@ class _Part:
 def _chosen(
     model: Selector, images: BagImages, batches: TestBatches, config: SelectConfig, explain: bool
 ) -> Iterator[_Part | None]:
-    """This process's batches, every `count`-th; None at the end where another process has one more."""
-    device, share = pick_device(config.device), own_share()
+    """This process's batches, every `world.size`-th; None at the end where another process has one more."""
+    device, world = pick_device(config.device), current_world()
     model.to(device).eval()
-    own = range(share.rank, len(batches), share.count)
+    own = range(world.rank, len(batches), world.size)
     loaded = load_in_order(batches, own, config.test.workers)
-    for _ in range(-(-len(batches) // share.count)):
+    for _ in range(-(-len(batches) // world.size)):
         batch = next(loaded, None)
         yield None if batch is None else _part(model, images, batch, device, config, explain)
 

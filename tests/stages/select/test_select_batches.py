@@ -9,8 +9,8 @@ from sapnet_pipe.data.coco.instances import Category
 from sapnet_pipe.stages.select.batches.bag_images import BagImages, group_images, padded_bags
 from sapnet_pipe.stages.select.batches.loader import TestBatches, TrainBatches
 from sapnet_pipe.stages.select.config import ImageConfig
-from sapnet_pipe.stages.training.image_batch import batch_images, view_of
-from sapnet_pipe.stages.training.processes import Share
+from sapnet_pipe.stages.training.distributed import World
+from sapnet_pipe.stages.training.image_batch import batch_images, resize_transform
 from tests.stages.select.toy_store import toy_store
 
 CONFIG = ImageConfig(short_side=64, long_side=64)
@@ -68,7 +68,7 @@ def test_a_batch_is_a_function_of_seed_and_iteration(images: BagImages) -> None:
 def test_the_shares_of_several_processes_are_the_whole_batch(images: BagImages, processes: int) -> None:
     config = ImageConfig(short_side=64, long_side=64, max_points=1)
     whole = TrainBatches(images, config, 4, seed=2)(5)
-    shares = [TrainBatches(images, config, 4, seed=2, share=Share(rank, processes))(5) for rank in range(processes)]
+    shares = [TrainBatches(images, config, 4, seed=2, world=World(rank, processes))(5) for rank in range(processes)]
     for name in ("images", "rows", "boxes", "point_xy", "class_index"):
         assert torch.equal(torch.cat([getattr(share, name) for share in shares]), getattr(whole, name)), name
     found = torch.cat([share.neighbours_valid.sum(dim=1) for share in shares])
@@ -81,9 +81,10 @@ def test_the_shares_of_several_processes_are_the_whole_batch(images: BagImages, 
 
 
 def test_a_share_is_padded_to_the_largest_image_of_the_whole_batch() -> None:
-    pixels, views = np.zeros((64, 64, 3), np.uint8), [view_of(64, 64, 64, 96), view_of(32, 96, 32, 96)]
-    assert batch_images([pixels], views[:1], views).images.shape == (1, 3, 64, 96)
-    assert batch_images([pixels], views[:1]).images.shape == (1, 3, 64, 64)
+    pixels = np.zeros((64, 64, 3), np.uint8)
+    transforms = [resize_transform(64, 64, 64, 96), resize_transform(32, 96, 32, 96)]
+    assert batch_images([pixels], transforms[:1], transforms).shape == (1, 3, 64, 96)
+    assert batch_images([pixels], transforms[:1]).shape == (1, 3, 64, 64)
 
 
 def test_points_boxes_and_pixels_are_mirrored_together(images: BagImages) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from sapnet_pipe.stages.training.checkpoint import checkpoint_path, load_checkpoint
-from sapnet_pipe.stages.training.processes import Share, own_share, part_of_total
+from sapnet_pipe.stages.training.distributed import World, current_world, loss_normalizer
 from tests.places import ROOT, child_environment
 from tests.stages.select.toy_store import toy_store
 
@@ -84,13 +84,13 @@ def test_the_command_line_runs_under_torchrun_and_the_first_process_speaks(tmp_p
 def test_shares_cover_everything_once() -> None:
     for total in (1, 4, 7):
         for count in (1, 2, 3):
-            bounds = [Share(rank, count).bounds(total) for rank in range(count)]
+            bounds = [World(rank, count).bounds(total) for rank in range(count)]
             assert [place for begin, end in bounds for place in range(begin, end)] == list(range(total))
 
 
 def test_a_process_started_alone_is_the_first_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "3")  # of some other launcher
     monkeypatch.setenv("WORLD_SIZE", "4")
-    assert own_share() == Share(0, 1)
-    assert part_of_total(torch.tensor(6)) == 6
-    assert part_of_total(torch.tensor(0)) == 1
+    assert current_world() == World(0, 1)
+    assert loss_normalizer(torch.tensor(6)) == 6
+    assert loss_normalizer(torch.tensor(0)) == 1

@@ -2,29 +2,28 @@ import numpy as np
 import pytest
 
 from sapnet_pipe.stages.training.image_batch import (
-    View,
+    ImageTransform,
     batch_images,
-    boxes_from_view,
-    boxes_to_view,
-    masks_to_view,
-    points_to_view,
-    view_of,
+    resize_transform,
+    transform_boxes,
+    transform_masks,
+    transform_points,
 )
 
 
 def test_the_short_side_is_met_unless_the_long_side_would_pass_its_limit() -> None:
-    assert view_of(480, 640, 800, 1333)[:2] == (800, 1067)
-    assert view_of(400, 1000, 800, 1333)[:2] == (533, 1333)
-    assert view_of(1, 5000, 800, 1333)[:2] == (1, 1333)
+    assert resize_transform(480, 640, 800, 1333)[:2] == (800, 1067)
+    assert resize_transform(400, 1000, 800, 1333)[:2] == (533, 1333)
+    assert resize_transform(1, 5000, 800, 1333)[:2] == (1, 1333)
 
 
 def test_images_are_normalised_and_padded_with_zeros() -> None:
     white = np.full((40, 50, 3), 255, np.uint8)
-    batch = batch_images([white, white[:20]], [view_of(40, 50, 40, 100), View(20, 50, 1, 1, False)])
-    assert batch.images.shape == (2, 3, 64, 64)
-    assert batch.images[0, 0, 0, 0].item() == pytest.approx((1 - 0.485) / 0.229, abs=1e-5)
-    assert batch.images[0, :, 40:].abs().sum() == 0
-    assert batch.images[1, :, 20:].abs().sum() == 0
+    batch = batch_images([white, white[:20]], [resize_transform(40, 50, 40, 100), ImageTransform(20, 50, 1, 1, False)])
+    assert batch.shape == (2, 3, 64, 64)
+    assert batch[0, 0, 0, 0].item() == pytest.approx((1 - 0.485) / 0.229, abs=1e-5)
+    assert batch[0, :, 40:].abs().sum() == 0
+    assert batch[1, :, 20:].abs().sum() == 0
 
 
 def test_boxes_points_and_masks_follow_the_pixels() -> None:
@@ -33,28 +32,27 @@ def test_boxes_points_and_masks_follow_the_pixels() -> None:
     box, point = np.array([[5, 10, 15, 20]], np.float32), np.array([[6.0, 11.0]], np.float32)
     mask = image[None, :, :, 0] > 0
     for flip in (False, True):
-        view = view_of(30, 40, 60, 100, flip=flip)
-        bright = batch_images([image], [view]).images[0, 0].numpy() > 1.0
+        transform = resize_transform(30, 40, 60, 100, flip=flip)
+        bright = batch_images([image], [transform])[0, 0].numpy() > 1.0
         ys, xs = np.nonzero(bright)
         found = np.array([[xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]])
-        moved = boxes_to_view(box, view)
+        moved = transform_boxes(box, transform)
         assert np.abs(found - moved).max() <= 1
-        assert np.allclose(boxes_from_view(moved, view), box)
-        x, y = points_to_view(point, view)[0]
+        x, y = transform_points(point, transform)[0]
         assert bright[int(y), int(x)]
-        resized = masks_to_view(mask, view)[0]
+        resized = transform_masks(mask, transform)[0]
         assert (resized != bright[:60, :80]).mean() < 0.02
 
 
 def test_mirroring_leaves_the_input_as_it_was() -> None:
     points, boxes = np.array([[1.0, 2.0]], np.float32), np.array([[1.0, 2, 3, 4]], np.float32)
-    view = view_of(10, 10, 10, 10, flip=True)
-    points_to_view(points, view), boxes_to_view(boxes, view)
+    transform = resize_transform(10, 10, 10, 10, flip=True)
+    transform_points(points, transform), transform_boxes(boxes, transform)
     assert points.tolist() == [[1, 2]]
     assert boxes.tolist() == [[1, 2, 3, 4]]
 
 
 def test_no_masks_and_no_images() -> None:
-    assert masks_to_view(np.zeros((0, 30, 40), bool), view_of(30, 40, 60, 100)).shape == (0, 60, 80)
+    assert transform_masks(np.zeros((0, 30, 40), bool), resize_transform(30, 40, 60, 100)).shape == (0, 60, 80)
     with pytest.raises(ValueError, match="at least one image"):
         batch_images([], [])

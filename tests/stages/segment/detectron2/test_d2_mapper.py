@@ -18,7 +18,7 @@ from PIL import Image
 from sapnet_pipe.data.coco.masks import encode_mask
 from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.stages.segment.batches import Draw
-from sapnet_pipe.stages.segment.detectron2.augmentation import DrawnFlip, ResizeShortSide, ViewResize
+from sapnet_pipe.stages.segment.detectron2.augmentation import DrawnFlip, ExactResize, ResizeShortSide
 from sapnet_pipe.stages.segment.detectron2.config import base_config
 from sapnet_pipe.stages.segment.detectron2.instances import targets_of_entry
 from sapnet_pipe.stages.segment.detectron2.mapper import MaskMapper
@@ -150,7 +150,7 @@ def test_alternates_are_indexed_as_every_field_of_instances(tmp_path):
 
 
 def test_masks_resize_back_and_forth():
-    resize = ViewResize(60, 80, 120, 160)
+    resize = ExactResize(60, 80, 120, 160)
     mask = np.random.default_rng(0).integers(0, 2, (60, 80)).astype(np.uint8)
     assert np.array_equal(resize.inverse().apply_segmentation(resize.apply_segmentation(mask)), mask)
     assert resize.apply_coords(np.array([[40.0, 30.0]])).tolist() == [[80, 60]]
