@@ -9,8 +9,7 @@ from sapnet_pipe.stages.segment.config import HeadConfig, SegmentBackboneConfig
 from sapnet_pipe.stages.segment.solov2.heads import InstanceHead, MaskHead
 from sapnet_pipe.stages.segment.solov2.model import SOLOv2
 from sapnet_pipe.stages.segment.weights.pickled_weights import is_pickled, read_pickled_backbone
-from sapnet_pipe.stages.training.backbone import ResNetFpn, load_trunk
-from sapnet_pipe.stages.training.backbone_config import build_backbone, settle
+from sapnet_pipe.stages.training.backbone import ResNetFpn, build_backbone, load_trunk, resolve_auto
 
 
 def build_solov2(
@@ -39,7 +38,7 @@ def _backbone(
     if not is_pickled(config.weights):
         trunk, settled = build_backbone(config, warn=warn, load=load)
         return trunk, SegmentBackboneConfig.model_validate(settled.model_dump())
-    settled = settle(config, has_weights=True)
+    settled = resolve_auto(config, has_weights=True)
     trunk, _ = build_backbone(settled, warn=warn, load=False)
     if not load:
         return trunk, SegmentBackboneConfig.model_validate(settled.model_dump())

@@ -4,13 +4,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
-from sapnet_pipe.stages.segment.solov2.heads import HeadNorm
-from sapnet_pipe.stages.segment.solov2.matrix_nms import NmsKernel
-from sapnet_pipe.stages.training.backbone import STRIDES
-from sapnet_pipe.stages.training.backbone_config import BackboneConfig
+from sapnet_pipe.stages.training.backbone_config import STRIDES, BackboneConfig, FpnNormName
 from sapnet_pipe.stages.training.config import TrainConfig
 
 EngineName = Literal["auto", "detectron2", "builtin"]
+HeadNorm = Literal["gn", "none"]
+NmsKernel = Literal["gaussian", "linear"]
 
 
 class SegmentBackboneConfig(BackboneConfig, frozen=True, extra="forbid"):
@@ -22,7 +21,7 @@ class SegmentBackboneConfig(BackboneConfig, frozen=True, extra="forbid"):
         description="imagenet (torchvision's, downloaded once), msra (Detectron2's, downloaded once), a file with "
         "torchvision's key names or Detectron2's .pkl, none (random), or auto: imagenet if it can be had, else none.",
     )
-    fpn_norm: Literal["none", "gn"] = Field(default="none", description="Normalisation of the pyramid.")
+    fpn_norm: FpnNormName = Field(default="none", description="Normalisation of the pyramid.")
     stride_in_1x1: bool = Field(
         default=False, description="A bottleneck's stride is on its first convolution (MSRA weights, AdelaiDet's R-50)."
     )

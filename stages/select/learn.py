@@ -20,7 +20,8 @@ from sapnet_pipe.stages.select.method.completeness import completeness_loss, com
 from sapnet_pipe.stages.select.method.losses import negative_loss, prm_loss, psm_loss
 from sapnet_pipe.stages.select.network.model import Selector, SelectorOutput
 from sapnet_pipe.stages.select.seed_guard import AtChanceError, SeedGuard, judged_at, learning_sign, seed_of_attempt
-from sapnet_pipe.stages.training.backbone_config import BackboneConfig, build_backbone
+from sapnet_pipe.stages.training.backbone import build_backbone
+from sapnet_pipe.stages.training.backbone_config import BackboneConfig
 from sapnet_pipe.stages.training.checkpoint import checkpoint_path, load_checkpoint
 from sapnet_pipe.stages.training.distributed import current_world, is_main_process, world_size
 from sapnet_pipe.stages.training.loop import TrainResult, resolve_length, train

@@ -1,8 +1,9 @@
 """ResNet + FPN for both networks, from torchvision's parts and weights."""
 
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from urllib.error import URLError
 
 from torch import Tensor, nn
@@ -11,12 +12,15 @@ from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.stages.training.backbone_config import (
+    STRIDES,
+    BackboneConfig,
+    FpnNormName,
+    NormName,
+    ResNetName,
+)
 from sapnet_pipe.stages.training.checkpoint import load_tensors
-from sapnet_pipe.stages.training.resnet import NormName, ResNetName, ResNetTrunk, group_norm
-
-LEVELS = ("p2", "p3", "p4", "p5", "p6")
-STRIDES = {"p2": 4, "p3": 8, "p4": 16, "p5": 32, "p6": 64}
-FpnNormName = Literal["none", "gn"]
+from sapnet_pipe.stages.training.resnet import ResNetTrunk, group_norm
 
 
 class ResNetFpn(nn.Module):
@@ -39,8 +43,53 @@ class ResNetFpn(nn.Module):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Normalised images (B, 3, H, W), H and W multiples of 32, to {"p2": (B, C, H/4, W/4), ... "p6": .../64}."""
-        features = OrderedDict(zip(LEVELS, self.trunk(images), strict=False))
-        return dict(zip(LEVELS, self.fpn(features).values(), strict=True))
+        features = OrderedDict(zip(STRIDES, self.trunk(images), strict=False))
+        return dict(zip(STRIDES, self.fpn(features).values(), strict=True))
+
+
+def resolve_auto(config: BackboneConfig, *, has_weights: bool) -> BackboneConfig:
+    """Replace every ``auto`` by what it means with or without pretrained weights."""
+    norm = config.norm if config.norm != "auto" else ("frozen_bn" if has_weights else "gn")
+    freeze = config.freeze_stages if config.freeze_stages >= 0 else (2 if has_weights else 0)
+    weights = config.weights if config.weights != "auto" else ("imagenet" if has_weights else "none")
+    return config.model_copy(update={"norm": norm, "freeze_stages": freeze, "weights": weights})
+
+
+def build_backbone(
+    config: BackboneConfig, *, warn: Callable[[str], None], load: bool = True
+) -> tuple[ResNetFpn, BackboneConfig]:
+    """Build the backbone that the settings ask for.
+
+    Args:
+        warn: Told, in one line, when ``auto`` had to fall back to random weights.
+        load: False where a checkpoint follows: nothing is read or downloaded. `config` must hold no ``auto`` then.
+    Returns: the network, and the settings with every ``auto`` replaced.
+    Raises: UserError as `build_resnet_fpn`.
+    """
+    if config.weights != "auto":
+        resolved = resolve_auto(config, has_weights=config.weights != "none")
+        return _build(resolved, load), resolved
+    resolved = resolve_auto(config, has_weights=True)
+    try:
+        return _build(resolved, load), resolved
+    except UserError as error:
+        warn(f"{error} Going on with random weights, norm gn, nothing frozen.")
+        resolved = resolve_auto(config.model_copy(update={"norm": "gn", "freeze_stages": 0}), has_weights=False)
+        return _build(resolved, load), resolved
+
+
+def _build(config: BackboneConfig, load: bool) -> ResNetFpn:
+    if config.norm == "auto":
+        raise ValueError("the auto settings of a backbone must be resolved before it is built")
+    return build_resnet_fpn(
+        config.name,
+        fpn_channels=config.fpn_channels,
+        fpn_norm=config.fpn_norm,
+        norm=config.norm,
+        width=config.width,
+        freeze_stages=config.freeze_stages,
+        weights=config.weights if load else None,
+    )
 
 
 def build_resnet_fpn(

@@ -1,14 +1,12 @@
 """ResNet trunks of any width out of torchvision's blocks, with torchvision's key names."""
 
 from collections.abc import Callable
-from typing import Literal
 
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.ops import FrozenBatchNorm2d
 
-ResNetName = Literal["resnet10", "resnet18", "resnet34", "resnet50", "resnet101"]
-NormName = Literal["frozen_bn", "bn", "gn"]
+from sapnet_pipe.stages.training.backbone_config import NormName, ResNetName
 
 _LAYERS: dict[str, tuple[type[BasicBlock | Bottleneck], tuple[int, ...]]] = {
     "resnet10": (BasicBlock, (1, 1, 1, 1)),

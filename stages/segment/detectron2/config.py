@@ -9,8 +9,8 @@ from sapnet_pipe.stages.segment.config import HeadConfig, LossConfig, SegmentBac
 from sapnet_pipe.stages.segment.detectron2.options import merge_options
 from sapnet_pipe.stages.segment.solov2.inference import Decoding
 from sapnet_pipe.stages.segment.weights.pixels import OUR_PIXELS, Pixels
+from sapnet_pipe.stages.training.backbone_config import NormName
 from sapnet_pipe.stages.training.config import TrainConfig
-from sapnet_pipe.stages.training.resnet import NormName
 
 META_ARCHITECTURE = "HostedSOLOv2"
 NARROW_BACKBONE = "build_narrow_resnet_fpn_backbone"

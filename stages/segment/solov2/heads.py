@@ -7,13 +7,12 @@ B images, C input channels, K classes, D kernel channels, G cells along a side o
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-HeadNorm = Literal["gn", "none"]
+from sapnet_pipe.stages.segment.config import HeadNorm
 
 
 def conv_block(inputs: int, outputs: int, norm: HeadNorm, groups: int) -> list[nn.Module]:

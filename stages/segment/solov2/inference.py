@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from sapnet_pipe.stages.segment.config import NmsKernel
 from sapnet_pipe.stages.segment.solov2.heads import MASK_STRIDE
-from sapnet_pipe.stages.segment.solov2.matrix_nms import NmsKernel, mask_nms, matrix_nms, point_nms
+from sapnet_pipe.stages.segment.solov2.matrix_nms import mask_nms, matrix_nms, point_nms
 from sapnet_pipe.stages.segment.solov2.model import Predictions
 
 _CHUNK = 512

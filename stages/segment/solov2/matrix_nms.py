@@ -1,14 +1,11 @@
 """Suppressing twice-found objects: point NMS on the category grid before any mask is made, Matrix NMS (SOLOv2, section
 3.3) and greedy mask NMS on the masks."""
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
-NmsKernel = Literal["gaussian", "linear"]
-
+from sapnet_pipe.stages.segment.config import NmsKernel
 
 _BLOCK = 128
 

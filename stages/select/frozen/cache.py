@@ -22,7 +22,8 @@ from sapnet_pipe.stages.select.batches.loader import TestBatches
 from sapnet_pipe.stages.select.config import SelectConfig
 from sapnet_pipe.stages.select.frozen.grid import summed_area
 from sapnet_pipe.stages.select.network.roi_head import ROI_LEVELS
-from sapnet_pipe.stages.training.backbone import STRIDES, ResNetFpn
+from sapnet_pipe.stages.training.backbone import ResNetFpn
+from sapnet_pipe.stages.training.backbone_config import STRIDES
 from sapnet_pipe.stages.training.devices import limit_threads, pick_device
 from sapnet_pipe.stages.training.image_batch import ImageTransform
 from sapnet_pipe.stages.training.loader import load_in_order

@@ -20,8 +20,8 @@ from sapnet_pipe.stages.select.frozen.grid import Tables
 from sapnet_pipe.stages.select.frozen.mask_features import MaskFeatures, MaskSelector, Standardised
 from sapnet_pipe.stages.select.frozen.selector import MapSelector
 from sapnet_pipe.stages.select.network.model import Selector
-from sapnet_pipe.stages.training.backbone import ResNetFpn
-from sapnet_pipe.stages.training.backbone_config import BackboneConfig, build_backbone
+from sapnet_pipe.stages.training.backbone import ResNetFpn, build_backbone
+from sapnet_pipe.stages.training.backbone_config import BackboneConfig
 from sapnet_pipe.stages.training.checkpoint import checkpoint_path, load_checkpoint, load_weights
 from sapnet_pipe.stages.training.distributed import world_size
 

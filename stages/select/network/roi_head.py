@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from sapnet_pipe.stages.select.method.boxes import box_area
 from sapnet_pipe.stages.select.network.roi_align import pyramid_roi_align
-from sapnet_pipe.stages.training.backbone import STRIDES
+from sapnet_pipe.stages.training.backbone_config import STRIDES
 
 ROI_LEVELS = ("p2", "p3", "p4", "p5")
 MAX_ROIS_AT_ONCE = 4096

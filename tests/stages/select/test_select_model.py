@@ -9,7 +9,7 @@ from sapnet_pipe.stages.select.batches.select_batch import SelectBatch, Whole
 from sapnet_pipe.stages.select.learn import StepLosses
 from sapnet_pipe.stages.select.method.pdg import same_class_neighbours
 from sapnet_pipe.stages.select.network.model import Selector
-from sapnet_pipe.stages.training.backbone_config import build_backbone
+from sapnet_pipe.stages.training.backbone import build_backbone
 from tests.stages.select.toy_store import toy_config
 
 

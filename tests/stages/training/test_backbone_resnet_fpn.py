@@ -7,8 +7,8 @@ from torchvision.models import resnet18, resnet50
 
 from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.stages.training import backbone
-from sapnet_pipe.stages.training.backbone import STRIDES, build_resnet_fpn
-from sapnet_pipe.stages.training.backbone_config import BackboneConfig, build_backbone
+from sapnet_pipe.stages.training.backbone import build_backbone, build_resnet_fpn
+from sapnet_pipe.stages.training.backbone_config import STRIDES, BackboneConfig
 
 
 def test_the_pyramid_has_strides_4_to_64() -> None:
