@@ -1,9 +1,10 @@
-"""Every setting of stage three; the command line's flags and help come from here."""
+"""Every setting of stage three."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
+from sapnet_pipe.stages.flags import FLAG, Device, Seed
 from sapnet_pipe.stages.training.backbone_config import STRIDES, BackboneConfig, FpnNormName
 from sapnet_pipe.stages.training.config import TrainConfig
 
@@ -168,10 +169,12 @@ class Detectron2Config(BaseModel, frozen=True, extra="allow"):
 class SegmentConfig(BaseModel, frozen=True, extra="forbid"):
     """Stage three: train SOLOv2 on masks."""
 
-    engine: EngineName = Field(default="auto", description="What hosts the training: detectron2, builtin, or auto.")
-    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:N or mps.")
-    seed: int = Field(default=0, ge=0, description="Seed of the weights, the order of images and every random draw.")
-    min_score: float = Field(
+    engine: Annotated[EngineName, FLAG] = Field(
+        default="auto", description="What hosts the training: detectron2, builtin, or auto."
+    )
+    device: Device = "auto"
+    seed: Seed = Field(default=0, description="Seed of the weights, the order of images and every random draw.")
+    min_score: Annotated[float, FLAG] = Field(
         default=0.0,
         ge=0,
         le=1,

@@ -1,9 +1,10 @@
-"""Every setting of stage two; the command line's flags and help come from here."""
+"""Every setting of stage two."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
+from sapnet_pipe.stages.flags import FLAG, Device, Seed
 from sapnet_pipe.stages.select.frozen.config import FrozenConfig
 from sapnet_pipe.stages.training.backbone_config import BackboneConfig
 from sapnet_pipe.stages.training.config import TrainConfig
@@ -146,12 +147,12 @@ class GuardConfig(BaseModel, frozen=True, extra="forbid"):
 class SelectConfig(BaseModel, frozen=True, extra="forbid"):
     """Stage two: learn from the classes which mask of each bag is the object."""
 
-    method: Method = Field(
+    method: Annotated[Method, FLAG] = Field(
         default="sapnet",
         description="sapnet; single-mil (PSM alone); untrained: sam-top1, largest, oracle (needs truth).",
     )
-    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:N or mps.")
-    seed: int = Field(default=0, ge=0, description="Seed of the weights, the order of images and every random draw.")
+    device: Device = "auto"
+    seed: Seed = Field(default=0, description="Seed of the weights, the order of images and every random draw.")
     psm_weight: float = Field(default=0.25, ge=0, description="Weight lambda of the PSM loss.")
     backbone: BackboneConfig = Field(default=BackboneConfig(), description="ResNet + FPN.")
     head: HeadConfig = Field(default=HeadConfig(), description="RoI features.")

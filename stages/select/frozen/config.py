@@ -1,14 +1,18 @@
 """Settings of the training on frozen features."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
+
+from sapnet_pipe.stages.flags import Flag
 
 
 class FrozenConfig(BaseModel, frozen=True, extra="forbid"):
     """Screening: features are computed once, and the heads alone are trained."""
 
-    enabled: bool = Field(default=False, description="Train the heads alone, in seconds.")
+    enabled: Annotated[bool, Flag("--frozen")] = Field(
+        default=False, description="Screening: features once, then the heads alone, in seconds."
+    )
     features: Literal["auto", "backbone", "sam"] = Field(
         default="auto", description="Of the backbone, or SAM's of a store made with --features; auto takes SAM's."
     )

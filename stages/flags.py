@@ -1,0 +1,27 @@
+"""Marks on the fields of settings models: which of them have a flag of their own on the command line."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A field's flag. Type, choices, default and help are the field's.
+
+    Attributes:
+        name: As it is typed, ``--set``, or with its opposite, ``--fast/--exact``; if empty, after the field's name:
+            ``val_labels`` is ``--val-labels``.
+        metavar: What its help shows for the value, in place of the type or the choices.
+    """
+
+    name: str = ""
+    metavar: str = ""
+
+
+FLAG = Flag()
+"""The flag that is named after the field."""
+
+Device = Annotated[str, FLAG, Field(description="auto, cpu, cuda, cuda:N or mps.")]
+Seed = Annotated[int, FLAG, Field(ge=0, description="Seed of all random draws.")]
