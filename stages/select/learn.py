@@ -17,7 +17,7 @@ from sapnet_pipe.stages.select.batches.select_batch import SelectBatch
 from sapnet_pipe.stages.select.config import SelectConfig
 from sapnet_pipe.stages.select.frozen.source import FrozenSource
 from sapnet_pipe.stages.select.method.completeness import completeness_loss, completeness_target
-from sapnet_pipe.stages.select.method.losses import negative_loss, prm_loss, psm_loss
+from sapnet_pipe.stages.select.method.psm_prm import negative_loss, prm_loss, psm_loss
 from sapnet_pipe.stages.select.network.model import Selector, SelectorOutput
 from sapnet_pipe.stages.select.seed_guard import AtChanceError, SeedGuard, judged_at, learning_sign, seed_of_attempt
 from sapnet_pipe.stages.training.backbone import build_backbone

@@ -6,7 +6,7 @@ from torch import Tensor
 from sapnet_pipe.stages.select.batches.select_batch import SelectBatch
 from sapnet_pipe.stages.select.config import SelectConfig
 from sapnet_pipe.stages.select.frozen.grid import BoxLayers, Tables
-from sapnet_pipe.stages.select.method.proposals import GROWN, propose_negatives
+from sapnet_pipe.stages.select.method.pnpg import NUM_GROWN, propose_negatives
 from sapnet_pipe.stages.select.network.model import Selector
 from sapnet_pipe.stages.select.network.roi_features import RoiFeatures
 
@@ -18,9 +18,9 @@ class MapViews(RoiFeatures):
         """As for images; without `filled` the boxes (N, 20, 4) are scaled ones about one centre."""
         if filled is not None:
             return super().of_bags(boxes, image_index, filled)
-        ends = super().of_bags(boxes[:, [0, GROWN - 1]], image_index)
+        ends = super().of_bags(boxes[:, [0, NUM_GROWN - 1]], image_index)
         side = (boxes[..., 2:] - boxes[..., :2]).sum(dim=-1)  # (N, 20)
-        first, last = side[:, :1], side[:, GROWN - 1 : GROWN]
+        first, last = side[:, :1], side[:, NUM_GROWN - 1 : NUM_GROWN]
         share = ((side - first) / (last - first).clamp(min=1e-6)).clamp(-1, 1)[..., None]
         return [near.lerp(far, share) for near, far in ((end[:, :1], end[:, 1:]) for end in ends)]
 

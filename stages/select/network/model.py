@@ -15,8 +15,8 @@ from sapnet_pipe.stages.select.config import SelectConfig
 from sapnet_pipe.stages.select.method.bms import Mined, mine_boxes
 from sapnet_pipe.stages.select.method.completeness import completeness_score, joint_factor
 from sapnet_pipe.stages.select.method.pdg import distance_score, neighbour_distance
-from sapnet_pipe.stages.select.method.proposals import NUM_SCALED, propose_negatives, scaled_boxes
-from sapnet_pipe.stages.select.method.scores import best_mask, of_class, prm_scores, psm_scores
+from sapnet_pipe.stages.select.method.pnpg import NUM_SCALED, propose_negatives, scaled_boxes
+from sapnet_pipe.stages.select.method.psm_prm import best_mask, of_class, prm_scores, psm_scores
 from sapnet_pipe.stages.select.network.roi_features import RoiFeatures
 from sapnet_pipe.stages.select.network.roi_head import RoiHead
 from sapnet_pipe.stages.training.backbone import ResNetFpn

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from sapnet_pipe.data.bag_store.choice import fixed_choice
 from sapnet_pipe.data.bag_store.table import BagTable
 from sapnet_pipe.stages.select.batches.bag_images import padded_index
-from sapnet_pipe.stages.select.method.mask_choice import alternate_masks
+from sapnet_pipe.stages.select.method.mps import mps_alternates
 from sapnet_pipe.stages.select.selection.choose import Selection, empty_selection
 
 CHUNK = 100_000
@@ -40,5 +40,5 @@ def _fill(result: Selection, table: BagTable, rows: NDArray[np.int64]) -> None:
     result.margin[rows] = np.where(np.isfinite(margin), margin, np.nan)
     result.runner_up[rows] = np.where(np.isfinite(margin), others.argmax(axis=1), -1)
     result.confidence[rows] = own.clip(0, 1)
-    alternates = alternate_masks(torch.from_numpy(scores), torch.from_numpy(valid), torch.from_numpy(chosen))
+    alternates = mps_alternates(torch.from_numpy(scores), torch.from_numpy(valid), torch.from_numpy(chosen))
     result.alternates[rows] = alternates.numpy()

@@ -9,9 +9,8 @@ from torch import Tensor
 
 from sapnet_pipe.stages.select.batches.select_batch import SelectBatch
 from sapnet_pipe.stages.select.config import AssignmentConfig
-from sapnet_pipe.stages.select.method.assignment import distinct_masks
 from sapnet_pipe.stages.select.method.boxes import box_iou
-from sapnet_pipe.stages.select.method.mask_choice import alternate_masks, mask_of_box
+from sapnet_pipe.stages.select.method.mps import distinct_masks, mask_of_box, mps_alternates
 from sapnet_pipe.stages.select.network.model import SelectorOutput
 
 
@@ -89,7 +88,7 @@ def choose(batch: SelectBatch, output: SelectorOutput, sam_score: Tensor, assign
         chosen, moved = distinct_masks(boxes, valid, scores, chosen, margin, group, iou=assignment.iou)
         own, margin, runner_up = _against_others(scores, valid, chosen)
     nothing = torch.full_like(own, torch.nan)
-    alternates = alternate_masks(scores, valid, chosen)
+    alternates = mps_alternates(scores, valid, chosen)
     index = order.gather(1, chosen[:, None])
     columns = {
         "bag_index": index[:, 0],

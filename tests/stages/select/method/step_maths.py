@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from sapnet_pipe.stages.select.method.bms import mine_boxes
-from sapnet_pipe.stages.select.method.losses import negative_loss, prm_loss, psm_loss
 from sapnet_pipe.stages.select.method.pdg import distance_score, neighbour_distance, same_class_neighbours
-from sapnet_pipe.stages.select.method.proposals import (
+from sapnet_pipe.stages.select.method.pnpg import (
     NUM_SCALED,
     background,
     pad_by_image,
@@ -19,7 +18,15 @@ from sapnet_pipe.stages.select.method.proposals import (
     random_boxes,
     scaled_boxes,
 )
-from sapnet_pipe.stages.select.method.scores import best_mask, of_class, prm_scores, psm_scores
+from sapnet_pipe.stages.select.method.psm_prm import (
+    best_mask,
+    negative_loss,
+    of_class,
+    prm_loss,
+    prm_scores,
+    psm_loss,
+    psm_scores,
+)
 
 
 class StepInputs(NamedTuple):

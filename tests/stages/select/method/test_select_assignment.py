@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sapnet_pipe.stages.select.method.assignment import distinct_masks
+from sapnet_pipe.stages.select.method.mps import distinct_masks
 
 GROUP, LEFT, RIGHT, PART = [0.0, 0, 20, 10], [0.0, 0, 10, 10], [10.0, 0, 20, 10], [2.0, 2, 4, 4]
 

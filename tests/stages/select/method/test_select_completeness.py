@@ -13,7 +13,7 @@ from sapnet_pipe.stages.select.method.completeness import (
     joint_factor,
 )
 from tests.stages.select.method.golden_cases import close
-from tests.stages.select.test_select_model import batch, selector
+from tests.stages.select.toy_model import batch, selector
 
 
 def logit(share: float) -> float:

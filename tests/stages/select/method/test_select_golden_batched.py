@@ -10,11 +10,18 @@ from torch.nn.functional import pad
 
 from sapnet_pipe.stages.select.method.bms import mine_boxes
 from sapnet_pipe.stages.select.method.boxes import box_area
-from sapnet_pipe.stages.select.method.losses import negative_loss, prm_loss, psm_loss
-from sapnet_pipe.stages.select.method.mask_choice import mask_of_box
+from sapnet_pipe.stages.select.method.mps import mask_of_box
 from sapnet_pipe.stages.select.method.pdg import distance_score, neighbour_distance, same_class_neighbours
-from sapnet_pipe.stages.select.method.proposals import background, part_boxes, random_boxes, scaled_boxes
-from sapnet_pipe.stages.select.method.scores import best_mask, of_class, prm_scores, psm_scores
+from sapnet_pipe.stages.select.method.pnpg import background, part_boxes, random_boxes, scaled_boxes
+from sapnet_pipe.stages.select.method.psm_prm import (
+    best_mask,
+    negative_loss,
+    of_class,
+    prm_loss,
+    prm_scores,
+    psm_loss,
+    psm_scores,
+)
 from tests.stages.select.method.golden_cases import cases, close
 
 Way = Callable[[Callable[..., Any]], Callable[..., Any]]

@@ -1,7 +1,13 @@
 import torch
 
-from sapnet_pipe.stages.select.method.losses import generalised_focal, negative_loss, prm_loss, psm_loss
-from sapnet_pipe.stages.select.method.scores import prm_scores, psm_scores
+from sapnet_pipe.stages.select.method.psm_prm import (
+    generalised_focal,
+    negative_loss,
+    prm_loss,
+    prm_scores,
+    psm_loss,
+    psm_scores,
+)
 from tests.stages.select.method.golden_cases import cases, close
 
 

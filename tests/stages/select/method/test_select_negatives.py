@@ -1,7 +1,7 @@
 import torch
 
 from sapnet_pipe.stages.select.method.boxes import box_iou
-from sapnet_pipe.stages.select.method.proposals import background, pad_by_image, part_boxes, random_boxes
+from sapnet_pipe.stages.select.method.pnpg import background, pad_by_image, part_boxes, random_boxes
 from tests.stages.select.method.golden_cases import cases, close
 
 

@@ -1,7 +1,7 @@
 import torch
 
 from sapnet_pipe.stages.select.method.pdg import neighbour_distance, same_class_neighbours
-from sapnet_pipe.stages.select.method.proposals import scaled_boxes
+from sapnet_pipe.stages.select.method.pnpg import scaled_boxes
 from tests.stages.select.method.golden_cases import cases, close
 
 SIZE = torch.tensor([[1000.0, 2000.0]])

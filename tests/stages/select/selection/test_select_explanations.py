@@ -14,7 +14,7 @@ from sapnet_pipe.stages.select.config import AssignmentConfig
 from sapnet_pipe.stages.select.method.boxes import box_iou
 from sapnet_pipe.stages.select.run import run
 from sapnet_pipe.stages.select.selection.choose import choose
-from tests.stages.select.test_select_model import batch, selector
+from tests.stages.select.toy_model import batch, selector
 from tests.stages.select.toy_store import toy_config, toy_store
 
 

@@ -1,5 +1,7 @@
-"""PNPG: positive proposals (the bag, boxes scaled about the mined box) and negative ones (background boxes, parts of
-the selected boxes).
+"""PNPG: positive and negative proposals for PRM.
+
+Positive (PPG): the bag itself and boxes scaled about the mined box. Negative (NPG): random boxes that keep clear of all
+positives (IoU under T_neg1), and parts of the selected boxes (IoU under T_neg2).
 
 I images, N bags (padded where they are those of one image), M masks per bag and G positives per bag (padded), R random
 boxes per image, K parts per object.
@@ -13,9 +15,8 @@ from sapnet_pipe.stages.select.config import NegativesConfig
 from sapnet_pipe.stages.select.method.boxes import box_area, box_iou, box_overlap
 from sapnet_pipe.stages.select.method.pdg import guidance
 
-GROWN = 15
-LAST = 5
-NUM_SCALED = GROWN + LAST
+NUM_GROWN, NUM_LAST = 15, 5
+NUM_SCALED = NUM_GROWN + NUM_LAST
 
 
 def scaled_boxes(mined: Tensor, distance: Tensor, neighbours_inside: Tensor, image_size: Tensor) -> Tensor:
@@ -31,9 +32,9 @@ def scaled_boxes(mined: Tensor, distance: Tensor, neighbours_inside: Tensor, ima
         image_size: (N, 2) float32, height and width; the boxes are clipped to it.
     Returns: (N, 20, 4) float32.
     """
-    grown = 1 + 0.01 * torch.arange(1, GROWN + 1, device=mined.device)
-    more = 1 + 0.005 * torch.arange(16, 16 + LAST, device=mined.device)
-    fewer = 1 - 0.005 * torch.arange(1, LAST + 1, device=mined.device) / guidance(distance)[:, None]
+    grown = 1 + 0.01 * torch.arange(1, NUM_GROWN + 1, device=mined.device)
+    more = 1 + 0.005 * torch.arange(16, 16 + NUM_LAST, device=mined.device)
+    fewer = 1 - 0.005 * torch.arange(1, NUM_LAST + 1, device=mined.device) / guidance(distance)[:, None]
     last = torch.where(neighbours_inside[:, None] > 0, fewer, more)
     factors = torch.cat([grown.expand(len(mined), -1), last], dim=1)  # (N, 20)
     centre, half = (mined[:, :2] + mined[:, 2:]) / 2, (mined[:, 2:] - mined[:, :2]) / 2
@@ -41,6 +42,36 @@ def scaled_boxes(mined: Tensor, distance: Tensor, neighbours_inside: Tensor, ima
     boxes = torch.cat([centre[:, None] - reach, centre[:, None] + reach], dim=-1)
     limit = image_size.flip(-1).repeat(1, 2)[:, None]
     return torch.minimum(boxes.clamp(min=0), limit)
+
+
+@torch.no_grad()
+def propose_negatives(
+    batch: SelectBatch, positives: Tensor, valid: Tensor, selected: Tensor, config: NegativesConfig
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Random boxes of every image and parts of every selected box, and whether they pass their thresholds.
+
+    Args:
+        positives, valid: (N, G, 4) and (N, G). selected: (N, 4), PSM's choice before mining.
+    Returns: boxes (R, 4), their image (R,) int64, and (R,) bool; R follows from the shapes alone.
+    """
+    images, whole, device = len(batch.image_size), batch.whole, positives.device
+    shape = (images, batch.most_bags)
+    by_image = pad_by_image(positives, batch.image_index, batch.slot, shape)
+    known = pad_by_image(valid, batch.image_index, batch.slot, shape)
+    # Drawn for all processes together, so that their number changes nothing.
+    places = torch.rand(whole.images, 4, config.random_boxes, device=device)[whole.first_image :][:images]
+    candidates = random_boxes(places, batch.image_size)
+    keep = background(candidates, by_image, known, t_neg1=config.t_neg1)  # (I, random boxes)
+    draws = torch.rand(whole.bags, max(0, config.parts - 1), 4, device=device)[whole.first_bag :][: len(selected)]
+    parts, good = part_boxes(selected, draws, min_area=config.part_min_side**2, t_neg2=config.t_neg2)
+    parts, good = parts[:, : config.parts], good[:, : config.parts]
+    image_of = torch.arange(images, device=device)[:, None].expand_as(keep)
+    part_of = batch.image_index[:, None].expand_as(good)
+    return (
+        torch.cat([candidates.flatten(0, 1), parts.flatten(0, 1)]),
+        torch.cat([image_of.flatten(), part_of.flatten()]),
+        torch.cat([keep.flatten(), good.flatten()]),
+    )
 
 
 def random_boxes(draws: Tensor, image_size: Tensor) -> Tensor:
@@ -101,13 +132,6 @@ def _touches_near(candidates: Tensor, area: Tensor, positives: Tensor, areas: Te
     return touched
 
 
-def pad_by_image(values: Tensor, image_index: Tensor, slot: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Bags (N, ...) to (I, most bags of an image, ...), zeros where an image has fewer; `slot` counts in the image."""
-    padded = values.new_zeros((*shape, *values.shape[1:]))
-    padded[image_index, slot] = values
-    return padded
-
-
 def part_boxes(
     selected: Tensor, draws: Tensor, *, min_area: float = 64.0 * 64.0, t_neg2: float = 0.5
 ) -> tuple[Tensor, Tensor]:
@@ -130,31 +154,8 @@ def part_boxes(
     return parts, keep
 
 
-@torch.no_grad()
-def propose_negatives(
-    batch: SelectBatch, positives: Tensor, valid: Tensor, selected: Tensor, config: NegativesConfig
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Random boxes of every image and parts of every selected box, and whether they pass their thresholds.
-
-    Args:
-        positives, valid: (N, G, 4) and (N, G). selected: (N, 4), PSM's choice before mining.
-    Returns: boxes (R, 4), their image (R,) int64, and (R,) bool; R follows from the shapes alone.
-    """
-    images, whole, device = len(batch.image_size), batch.whole, positives.device
-    shape = (images, batch.most_bags)
-    by_image = pad_by_image(positives, batch.image_index, batch.slot, shape)
-    known = pad_by_image(valid, batch.image_index, batch.slot, shape)
-    # Drawn for all processes together, so that their number changes nothing.
-    places = torch.rand(whole.images, 4, config.random_boxes, device=device)[whole.first_image :][:images]
-    candidates = random_boxes(places, batch.image_size)
-    keep = background(candidates, by_image, known, t_neg1=config.t_neg1)  # (I, random boxes)
-    draws = torch.rand(whole.bags, max(0, config.parts - 1), 4, device=device)[whole.first_bag :][: len(selected)]
-    parts, good = part_boxes(selected, draws, min_area=config.part_min_side**2, t_neg2=config.t_neg2)
-    parts, good = parts[:, : config.parts], good[:, : config.parts]
-    image_of = torch.arange(images, device=device)[:, None].expand_as(keep)
-    part_of = batch.image_index[:, None].expand_as(good)
-    return (
-        torch.cat([candidates.flatten(0, 1), parts.flatten(0, 1)]),
-        torch.cat([image_of.flatten(), part_of.flatten()]),
-        torch.cat([keep.flatten(), good.flatten()]),
-    )
+def pad_by_image(values: Tensor, image_index: Tensor, slot: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Bags (N, ...) to (I, most bags of an image, ...), zeros where an image has fewer; `slot` counts in the image."""
+    padded = values.new_zeros((*shape, *values.shape[1:]))
+    padded[image_index, slot] = values
+    return padded

@@ -1,53 +1,11 @@
 """The forward pass as a whole: padding, order, guidance, mirroring and gradients."""
 
-from typing import Any
-
 import pytest
 import torch
 
-from sapnet_pipe.stages.select.batches.select_batch import SelectBatch, Whole
+from sapnet_pipe.stages.select.batches.select_batch import Whole
 from sapnet_pipe.stages.select.learn import StepLosses
-from sapnet_pipe.stages.select.method.pdg import same_class_neighbours
-from sapnet_pipe.stages.select.network.model import Selector
-from sapnet_pipe.stages.training.backbone import build_backbone
-from tests.stages.select.toy_store import toy_config
-
-
-def selector(**changes: Any) -> Selector:
-    config = toy_config(**changes)
-    torch.manual_seed(0)
-    backbone, _ = build_backbone(config.backbone, warn=print)
-    model = Selector(backbone, 3, config)
-    for head in (model.psm, model.prm):  # logits that differ, so that choices are not ties
-        if head is not None:
-            torch.nn.init.normal_(head.cls.weight, std=2.0)
-            torch.nn.init.normal_(head.ins.weight, std=2.0)
-    return model.eval()
-
-
-def batch(masks: int = 4) -> SelectBatch:
-    generator = torch.Generator().manual_seed(1)
-    corner = torch.rand(3, masks, 2, generator=generator) * 30
-    boxes = torch.cat([corner, corner + 5 + torch.rand(3, masks, 2, generator=generator) * 25], dim=-1)
-    points = boxes[:, 0, :2] + 2
-    class_index = torch.tensor([0, 0, 2])
-    xy, known = same_class_neighbours(points[:2], class_index[:2])
-    return SelectBatch(
-        images=torch.randn(2, 3, 64, 64, generator=generator),
-        image_size=torch.full((2, 2), 64.0),
-        image_index=torch.tensor([0, 0, 1]),
-        slot=torch.tensor([0, 1, 0]),
-        most_bags=2,
-        class_index=class_index,
-        point_xy=points,
-        boxes=boxes,
-        valid=torch.ones(3, masks, dtype=torch.bool),
-        filled=torch.arange(3 * masks),
-        neighbours_xy=torch.cat([xy, torch.zeros(1, 1, 2)]),
-        neighbours_valid=torch.cat([known, torch.zeros(1, 1, dtype=torch.bool)]),
-        rows=torch.arange(3),
-        whole=Whole(2, 3),
-    )
+from tests.stages.select.toy_model import batch, selector
 
 
 def test_padding_never_changes_what_the_selector_says() -> None:

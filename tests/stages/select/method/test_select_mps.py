@@ -1,7 +1,7 @@
 import torch
 
 from sapnet_pipe.stages.select.method.boxes import box_iou
-from sapnet_pipe.stages.select.method.mask_choice import alternate_masks, mask_of_box
+from sapnet_pipe.stages.select.method.mps import mask_of_box, mps_alternates
 from tests.stages.select.method.golden_cases import cases, close
 
 
@@ -25,8 +25,8 @@ def test_alternates_are_the_highest_medium_and_lowest_of_the_others() -> None:
     # The release takes the ranks 1, 3 and 5 of all six whatever was chosen; the paper's are outside the chosen one.
     scores = torch.tensor([[0.1, 0.6, 0.5, 0.4, 0.3, 0.2]])
     everything = torch.ones(1, 6, dtype=torch.bool)
-    assert alternate_masks(scores, everything, torch.tensor([1])).tolist() == [[2, 4, 0]]
-    assert alternate_masks(scores, everything, torch.tensor([4])).tolist() == [[1, 3, 0]]
+    assert mps_alternates(scores, everything, torch.tensor([1])).tolist() == [[2, 4, 0]]
+    assert mps_alternates(scores, everything, torch.tensor([4])).tolist() == [[1, 3, 0]]
 
 
 def test_small_bags_have_fewer_alternates() -> None:
@@ -35,10 +35,10 @@ def test_small_bags_have_fewer_alternates() -> None:
     wanted = {1: [-1, -1, -1], 2: [1, -1, -1], 3: [1, -1, 2], 4: [1, 2, 3]}
     for size, ranks in wanted.items():
         valid = torch.arange(4)[None] < size
-        assert alternate_masks(scores, valid, chosen).tolist() == [ranks]
+        assert mps_alternates(scores, valid, chosen).tolist() == [ranks]
 
 
 def test_no_bags_choose_nothing() -> None:
     boxes, valid, scores = torch.zeros(0, 6, 4), torch.zeros(0, 6, dtype=torch.bool), torch.zeros(0, 6)
     assert mask_of_box(boxes, valid, torch.zeros(0, 4), scores).shape == (0,)
-    assert alternate_masks(scores, valid, torch.zeros(0, dtype=torch.long)).shape == (0, 3)
+    assert mps_alternates(scores, valid, torch.zeros(0, dtype=torch.long)).shape == (0, 3)

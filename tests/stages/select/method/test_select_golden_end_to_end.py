@@ -6,10 +6,16 @@ PRM.
 
 import torch
 
-from sapnet_pipe.stages.select.method.losses import negative_loss, prm_loss
-from sapnet_pipe.stages.select.method.mask_choice import mask_of_box
-from sapnet_pipe.stages.select.method.proposals import background, pad_by_image, part_boxes, random_boxes
-from sapnet_pipe.stages.select.method.scores import best_mask, of_class, prm_scores, psm_scores
+from sapnet_pipe.stages.select.method.mps import mask_of_box
+from sapnet_pipe.stages.select.method.pnpg import background, pad_by_image, part_boxes, random_boxes
+from sapnet_pipe.stages.select.method.psm_prm import (
+    best_mask,
+    negative_loss,
+    of_class,
+    prm_loss,
+    prm_scores,
+    psm_scores,
+)
 from tests.stages.select.method.golden_cases import cases, close
 
 

@@ -1,6 +1,6 @@
 import torch
 
-from sapnet_pipe.stages.select.method.scores import best_mask, instance_scores, of_class, prm_scores, psm_scores
+from sapnet_pipe.stages.select.method.psm_prm import best_mask, instance_scores, of_class, prm_scores, psm_scores
 from tests.stages.select.method.golden_cases import cases, close
 
 
