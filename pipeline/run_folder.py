@@ -14,8 +14,8 @@ from pydantic import BaseModel
 from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.data.files import disk_errors, made_folder, read_json, write_bytes, write_json
 from sapnet_pipe.pipeline.settings import read_toml, to_toml
+from sapnet_pipe.stages.training.run_files import CONFIG, MANIFEST, METRICS
 
-_MANIFEST, _CONFIG = "manifest.json", "config.toml"
 _PACKAGES = ("sapnet-pipe", "torch", "torchvision", "segment-anything", "lightning-fabric", "pycocotools", "numpy")
 
 
@@ -37,7 +37,7 @@ class RunFolder:
         """Record the result metrics and that the run is complete."""
         if not self.written:
             return
-        write_json(self.path / _MANIFEST, {**self.manifest, "status": "complete", "result": result}, indent=2)
+        write_json(self.path / MANIFEST, {**self.manifest, "status": "complete", "result": result}, indent=2)
 
 
 @contextmanager
@@ -70,8 +70,8 @@ def open_run(
     before = _check_free(path, manifest, settings, resume)
     with made_folder(path):
         try:
-            write_bytes(path / _CONFIG, to_toml(settings).encode())
-            write_json(path / _MANIFEST, manifest, indent=2)
+            write_bytes(path / CONFIG, to_toml(settings).encode())
+            write_json(path / MANIFEST, manifest, indent=2)
             yield RunFolder(path, manifest)
         except UserError:
             if before:
@@ -94,15 +94,15 @@ def _check_free(path: Path, manifest: Mapping[str, Any], settings: BaseModel, re
             raise UserError("--out", "path", str(path), "a file, not a folder", "Choose another path")
         if not path.is_dir() or not any(path.iterdir()):
             return {}
-    if not (path / _MANIFEST).exists():
+    if not (path / MANIFEST).exists():
         raise UserError("--out", "path", str(path), "holds files of something else", "Choose a new folder")
     _check_same_run(path, manifest, settings, resume)
-    return {name: (path / name).read_bytes() for name in (_MANIFEST, _CONFIG)}
+    return {name: (path / name).read_bytes() for name in (MANIFEST, CONFIG)}
 
 
 def _has_learnt(path: Path) -> bool:
     """Whether a training wrote its first record: from here on the run is worth resuming."""
-    log = path / "metrics.jsonl"
+    log = path / METRICS
     return log.is_file() and log.stat().st_size > 0
 
 
@@ -122,7 +122,7 @@ def _empty(path: Path) -> None:
 
 
 def _check_same_run(path: Path, wanted: Mapping[str, Any], settings: BaseModel, resume: bool) -> None:
-    file = path / _MANIFEST
+    file = path / MANIFEST
     found = read_json(file)
     if not isinstance(found, dict) or "command" not in found:
         raise UserError(file, "command", "missing", "not the manifest of a run", "Choose a new folder")
@@ -137,7 +137,7 @@ def _check_same_run(path: Path, wanted: Mapping[str, Any], settings: BaseModel, 
         if before != fingerprint:
             problem = f"but {name} is now {fingerprint[:12]}"
             raise UserError(file, f"inputs.{name}", before, problem, "Give the same input, or choose a new folder")
-    _check_same_settings(path / _CONFIG, settings)
+    _check_same_settings(path / CONFIG, settings)
 
 
 def _check_same_settings(file: Path, settings: BaseModel) -> None:

@@ -1,6 +1,7 @@
 """The house rules that a machine can check."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,8 @@ PACKAGE = "sapnet_pipe"
 FLOORS = ("data", "stages", "pipeline")
 STAGES = ("bags", "select", "segment")
 SOURCES = sorted(path for floor in FLOORS for path in (ROOT / floor).rglob("*.py"))
+RUN_FILES = ROOT / "stages" / "training" / "run_files.py"
+OTHER_MEANINGS = {"features", "checkpoints"}  # a setting; a folder of torch.hub
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
 FRAMEWORKS = {
@@ -76,6 +79,28 @@ def test_weights_are_only_ever_loaded_as_weights(path: Path) -> None:
             assert safe, f"line {node.lineno}"
 
 
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_names_of_run_files_are_spelt_in_one_module(path: Path) -> None:
+    if path == RUN_FILES or path == ROOT / "data/bag_store/manifest.py":  # a store has a manifest of its own
+        return
+    found = sorted(_run_file_names(path.read_text()) & _run_file_names(RUN_FILES.read_text()))
+    assert not found, f"take these from stages/training/run_files.py: {found}"
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ('path = out / "metrics.jsonl"', {"metrics.jsonl"}),
+        ('path = out / "checkpoints" / "last.pt"', {"last.pt"}),
+        ('path = f"{out}/inference/truth.json"', {"inference", "truth.json"}),
+        ('def f():\n    """metrics.jsonl"""', set()),
+        ('help = "Where metrics.jsonl lies."', set()),
+    ],
+)
+def test_a_name_of_a_run_file_is_found_in_code_and_not_in_prose(line: str, found: set[str]) -> None:
+    assert _run_file_names(line) & _run_file_names(RUN_FILES.read_text()) == found
+
+
 def test_every_public_function_and_class_has_a_docstring() -> None:
     bare = [
         f"{path.relative_to(ROOT)}: {node.name}"
@@ -94,6 +119,15 @@ def test_only_the_adapters_import_the_frameworks() -> None:
         for module in _imported_modules(path.read_text()):
             homes = FRAMEWORKS.get(module.split(".")[0], ("",))
             assert place.startswith(homes), f"{place} imports {module}"
+
+
+def _run_file_names(text: str) -> set[str]:
+    """The parts of all paths that the strings of a source spell out; prose, which has spaces, is none."""
+    tree = ast.parse(text)
+    prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    strings = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    words = [str(node.value) for node in strings if id(node) not in prose and not re.search(r"\s", str(node.value))]
+    return {part for word in words for part in word.split("/")} - {"", *OTHER_MEANINGS}
 
 
 def _upward_imports(place: Path, text: str) -> Iterator[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from sapnet_pipe.data.files import sha256_file
+from sapnet_pipe.stages.training.run_files import CHECKPOINT
 
 _ELSEWHERE = {"weights": "", "cache": ""}
 
@@ -16,13 +17,12 @@ _ELSEWHERE = {"weights": "", "cache": ""}
 def select_key(config: BaseModel, inputs: Mapping[str, str]) -> str:
     """Key of a selector: modules that its method has not count for nothing, and features by what made them."""
     from sapnet_pipe.stages.select.config import SelectConfig, for_method
-    from sapnet_pipe.stages.training.checkpoint import checkpoint_path
 
     settings = for_method(SelectConfig.model_validate(config))
     frozen = settings.frozen
     if not frozen.enabled:
         return key_of(settings, inputs, without={"frozen"})
-    backbone = {"backbone": sha256_file(checkpoint_path(Path(frozen.weights)))} if frozen.weights else {}
+    backbone = {"backbone": sha256_file(Path(frozen.weights) / CHECKPOINT)} if frozen.weights else {}
     moved = settings.model_copy(update={"frozen": frozen.model_copy(update=_ELSEWHERE)})
     return key_of(moved, {**inputs, **backbone})
 

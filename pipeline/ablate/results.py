@@ -11,12 +11,13 @@ from sapnet_pipe.data.files import read_json, write_json
 from sapnet_pipe.pipeline.ablate.plan import Plan
 from sapnet_pipe.pipeline.ablate.tasks import RunFolders, result_of
 
+PLAN_SUFFIX = ".plan.json"
 _FIXED = ("sam_top1", "largest", "token_1", "token_2", "token_3", "oracle")
 
 
 def plan_file(out: Path, name: str) -> Path:
     """Where an ablation's rows and run folders are written down."""
-    return out / f"{name}.plan.json"
+    return out / f"{name}{PLAN_SUFFIX}"
 
 
 def write_plan(out: Path, plan: Plan, folders: Sequence[RunFolders], store: str) -> None:

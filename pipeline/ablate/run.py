@@ -12,13 +12,12 @@ from sapnet_pipe.pipeline.ablate.inputs import Inputs, make_demo, open_inputs
 from sapnet_pipe.pipeline.ablate.lanes import lanes_for, run_in_lanes
 from sapnet_pipe.pipeline.ablate.plan import FROZEN, Plan
 from sapnet_pipe.pipeline.ablate.progress import Progress, Timed
-from sapnet_pipe.pipeline.ablate.results import gather, plan_file, write_plan
+from sapnet_pipe.pipeline.ablate.results import PLAN_SUFFIX, gather, plan_file, write_plan
 from sapnet_pipe.pipeline.ablate.screening import agreement, agreement_line, with_features
 from sapnet_pipe.pipeline.ablate.table import markdown, write_tables
 from sapnet_pipe.pipeline.ablate.tasks import Task, do_task, make_tasks, result_of
 from sapnet_pipe.pipeline.report import Report
 
-_PLAN = ".plan.json"
 _BEGUN = {"demo", "runs", "stores", "features"}  # what may be there before a plan is
 
 
@@ -74,7 +73,7 @@ def report_ablations(out: Path) -> Report:
     Raises: UserError if the folder has no ablation.
     """
     with disk_errors(out):
-        names = sorted(file.name.removesuffix(_PLAN) for file in out.glob(f"*{_PLAN}"))
+        names = sorted(file.name.removesuffix(PLAN_SUFFIX) for file in out.glob(f"*{PLAN_SUFFIX}"))
     if not names:
         raise UserError("--run", "path", str(out), "in which there is no ablation", "Give the --out of an ablate")
     made = {name: write_tables(out, name) for name in names}
@@ -139,7 +138,7 @@ def _check_folder(out: Path) -> None:
         if out.exists() and not out.is_dir():
             raise UserError("--out", "path", str(out), "a file, not a folder", "Choose another path")
         names = {entry.name for entry in out.iterdir()} if out.is_dir() else set()
-    if names - _BEGUN and not any(name.endswith(_PLAN) for name in names):
+    if names - _BEGUN and not any(name.endswith(PLAN_SUFFIX) for name in names):
         raise UserError("--out", "path", str(out), "holds files of something else", "Choose a new folder")
 
 

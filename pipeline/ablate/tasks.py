@@ -12,8 +12,7 @@ from sapnet_pipe.data.files import read_json
 from sapnet_pipe.pipeline.ablate.inputs import Inputs
 from sapnet_pipe.pipeline.ablate.keys import key_of, select_key
 from sapnet_pipe.pipeline.ablate.plan import Plan, PlannedRun
-
-LABELS = "pseudo_labels.json"
+from sapnet_pipe.stages.training.run_files import MANIFEST, PSEUDO_LABELS
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ def make_tasks(plan: Plan, inputs: Inputs, out: Path) -> tuple[list[Task], list[
 
 def result_of(folder: Path) -> dict[str, Any] | None:
     """What a finished run says of itself; None if it is not finished."""
-    file = folder / "manifest.json"
+    file = folder / MANIFEST
     if not file.is_file():
         return None
     manifest = read_json(file)
@@ -89,7 +88,7 @@ def do_task(task: Task) -> dict[str, Any]:
     from sapnet_pipe.pipeline.commands.segment import train_seg
     from sapnet_pipe.pipeline.commands.select import select
 
-    if task.folder.is_dir() and not (task.folder / "manifest.json").is_file():
+    if task.folder.is_dir() and not (task.folder / MANIFEST).is_file():
         shutil.rmtree(task.folder)  # killed before it was a run
     common: dict[str, Any] = {
         "preset": task.preset,
@@ -132,7 +131,7 @@ def _segment_task(
         folder=_named(folder, "segment", run, key),
         preset=plan.settings.segment_preset,
         settings=settings,
-        source=select.folder / LABELS,
+        source=select.folder / PSEUDO_LABELS,
         images=inputs.images,
         truth=inputs.val_labels,
         truth_images=inputs.val_images,

@@ -14,6 +14,7 @@ from sapnet_pipe.pipeline.pictures.predictions import draw_predictions
 from sapnet_pipe.pipeline.report import Report
 from sapnet_pipe.pipeline.run_folder import open_run
 from sapnet_pipe.pipeline.settings import preset_named, resolve_settings
+from sapnet_pipe.stages.training.run_files import MODEL, MODEL_DESCRIPTION, PSEUDO_LABELS, image_ids_beside
 
 
 def train_seg(
@@ -40,8 +41,8 @@ def train_seg(
     require_folder(images, "--images")
     if val_images is not None:
         require_folder(val_images, "--val-images")
-    if (labels / "pseudo_labels.json").is_file():
-        hint = f"Give {labels / 'pseudo_labels.json'}"
+    if (labels / PSEUDO_LABELS).is_file():
+        hint = f"Give {labels / PSEUDO_LABELS}"
         raise UserError("--labels", "path", str(labels), "a run folder of select, not a file of labels", hint)
     inputs = {"labels": sha256_file(labels)}
     if val_labels is not None:
@@ -103,7 +104,7 @@ def _require_new(out: Path, images_json: Path | None, draw: Path | None) -> None
     """Raises: UserError if anything that `predict` is to write is there."""
     require_new_file(out)
     if images_json is None:
-        require_new_file(out.with_name(f"{out.stem}.images.json"))
+        require_new_file(image_ids_beside(out))
     if draw is not None:
         require_new_folder(draw, "--draw")
 
@@ -111,11 +112,10 @@ def _require_new(out: Path, images_json: Path | None, draw: Path | None) -> None
 def _require_model(run_dir: Path) -> None:
     """Raises: UserError if the folder is not that of a finished training."""
     from sapnet_pipe.stages.segment.engine import begun_engine
-    from sapnet_pipe.stages.segment.weights.model_file import MODEL_FILE
 
-    if run_dir.is_dir() and not (run_dir / MODEL_FILE).is_file():
-        begun = begun_engine(run_dir) is not None and (run_dir / "model.json").is_file()
-        problem = f"a training that is not finished: no {MODEL_FILE}" if begun else f"a folder without {MODEL_FILE}"
+    if run_dir.is_dir() and not (run_dir / MODEL).is_file():
+        begun = begun_engine(run_dir) is not None and (run_dir / MODEL_DESCRIPTION).is_file()
+        problem = f"a training that is not finished: no {MODEL}" if begun else f"a folder without {MODEL}"
         hint = "Go on with train-seg --resume" if begun else "Give the --out folder of train-seg"
         raise UserError("--run", "path", str(run_dir), problem, hint)
 

@@ -13,6 +13,7 @@ from sapnet_pipe.pipeline.outputs import require_folder
 from sapnet_pipe.pipeline.report import Report
 from sapnet_pipe.pipeline.run_folder import open_run
 from sapnet_pipe.pipeline.settings import preset_named, resolve_settings
+from sapnet_pipe.stages.training.run_files import PSEUDO_LABELS
 
 
 def select(
@@ -47,7 +48,7 @@ def select(
             store, images, out, settings, truth=dataset, explain=explain, resume=resume, quiet=quiet
         ).to_dict() | {"images_without_bags": len(store.manifest.failed)}
         folder.finish(summary)
-    labels = out / "pseudo_labels.json"
+    labels = out / PSEUDO_LABELS
     following = f"sapnet-pipe train-seg --labels {quote(str(labels))} --images {quote(str(images))} --out RUN2"
     return Report(
         f"Pseudo labels written to {labels}",

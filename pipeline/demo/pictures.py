@@ -10,6 +10,7 @@ from sapnet_pipe.data.coco.instances import ImageRecord, InstanceDataset, counts
 from sapnet_pipe.data.files import read_json
 from sapnet_pipe.data.images import read_image
 from sapnet_pipe.pipeline.pictures.draw import Panel, draw_strip, write_picture
+from sapnet_pipe.stages.training.run_files import PSEUDO_LABELS, TEST_PREDICTIONS
 
 Masks = dict[int, bytes]
 _MIN_SCORE = 0.3
@@ -18,7 +19,7 @@ _MIN_SCORE = 0.3
 def draw_training_pictures(out: Path, predictions: Path, count: int) -> None:
     """Points, SAM top-1, SAPNet's choice, truth and predictions of the first `count` training scenes."""
     truth = read_instances(out / "train" / "instances.json")
-    chosen = _by_image(read_instances(out / "sapnet" / "pseudo_labels.json"))
+    chosen = _by_image(read_instances(out / "sapnet" / PSEUDO_LABELS))
     true_masks, found = _by_image(truth), _detections(predictions)
     store = BagStore.open(out / "bags")
     table = store.read_table()
@@ -42,8 +43,8 @@ def draw_test_pictures(out: Path, count: int) -> None:
     """Truth and both models' predictions of the first `count` test scenes."""
     truth = read_instances(out / "test" / "instances.json")
     true_masks = _by_image(truth)
-    from_pseudo = _detections(out / "solov2-pseudo" / "test_predictions.json")
-    from_true = _detections(out / "solov2-true" / "test_predictions.json")
+    from_pseudo = _detections(out / "solov2-pseudo" / TEST_PREDICTIONS)
+    from_true = _detections(out / "solov2-true" / TEST_PREDICTIONS)
     for image_id in list(truth.images)[:count]:
         image = truth.images[image_id]
         panels = [

@@ -22,6 +22,12 @@ from sapnet_pipe.pipeline.outputs import require_empty_folder
 from sapnet_pipe.pipeline.report import Report, table
 from sapnet_pipe.pipeline.settings import resolve_settings
 from sapnet_pipe.pipeline.side_by_side import side_by_side
+from sapnet_pipe.stages.training.run_files import (
+    PICTURED_IMAGES,
+    PSEUDO_LABELS,
+    TEST_PREDICTIONS,
+    TRAIN_PREDICTIONS,
+)
 
 _Result = TypeVar("_Result")
 _FIXED = ("sam-top1", "largest", "token-1", "token-2", "token-3")
@@ -131,15 +137,15 @@ class _DemoJob(DemoData):
         run, assign = self.out / method, _iterations(self.settings.select_iterations)
         flags = {"method": method, **self.flags}
         select(self.bags, self.train_images, run, preset="demo", flags=flags, assign=assign, quiet=self.quiet)
-        return float(evaluate(self.train_truth, labels=run / "pseudo_labels.json", predictions=None).result["miou"])
+        return float(evaluate(self.train_truth, labels=run / PSEUDO_LABELS, predictions=None).result["miou"])
 
     def segment(self, name: str) -> dict[str, Any]:
         """Train a segmenter on the ``pseudo`` or the ``true`` masks; its AP on the test scenes."""
-        labels = self.train_truth if name == "true" else self.out / "sapnet" / "pseudo_labels.json"
+        labels = self.train_truth if name == "true" else self.out / "sapnet" / PSEUDO_LABELS
         run, assign = self.out / f"solov2-{name}", _iterations(self.settings.segment_iterations)
         flags = {"engine": "builtin", **self.flags}
         train_seg(labels, self.train_images, run, preset="demo", flags=flags, assign=assign, quiet=self.quiet)
-        predictions = run / "test_predictions.json"
+        predictions = run / TEST_PREDICTIONS
         self._predict(run, self.test_images, predictions, self.test_truth)
         return dict(evaluate(self.test_truth, labels=None, predictions=predictions).result)
 
@@ -149,9 +155,9 @@ class _DemoJob(DemoData):
         if not count:
             return
         truth = read_json(self.train_truth)
-        drawn = run / "pictured_images.json"
+        drawn = run / PICTURED_IMAGES
         write_json(drawn, {**truth, "images": truth["images"][:count], "annotations": []})
-        predictions = run / "train_predictions.json"
+        predictions = run / TRAIN_PREDICTIONS
         self._predict(run, self.train_images, predictions, drawn)
         draw_training_pictures(self.out, predictions, count)
         draw_test_pictures(self.out, count)

@@ -6,9 +6,8 @@ from pathlib import Path
 
 from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.stages.segment.config import EngineName
-from sapnet_pipe.stages.training.checkpoint import checkpoint_path
+from sapnet_pipe.stages.training.run_files import CHECKPOINT, LAST_CHECKPOINT
 
-LAST_DETECTRON2_CHECKPOINT = "last_checkpoint"
 INSTALL = (
     "Install it: pip install --no-build-isolation 'git+https://github.com/facebookresearch/detectron2"
     "@02b5c4e295e990042a714712c21dc79b731e8833', or use --engine builtin, which trains the same network"
@@ -34,9 +33,9 @@ def choose_engine(name: EngineName, begun: str | None = None) -> tuple[str, str]
 
 def begun_engine(out: Path) -> str | None:
     """The engine whose checkpoint lies in a run folder, if any does."""
-    if checkpoint_path(out).is_file():
+    if (out / CHECKPOINT).is_file():
         return "builtin"
-    return "detectron2" if (out / LAST_DETECTRON2_CHECKPOINT).is_file() else None
+    return "detectron2" if (out / LAST_CHECKPOINT).is_file() else None
 
 
 def detectron2_problem() -> str | None:

@@ -14,8 +14,9 @@ from sapnet_pipe.data.json_files import write_coco
 from sapnet_pipe.stages.segment.config import TestConfig
 from sapnet_pipe.stages.segment.image_list import images_of_file, images_of_folder
 from sapnet_pipe.stages.segment.results import coco_results
-from sapnet_pipe.stages.segment.weights.model_file import MODEL_FILE, load_model
+from sapnet_pipe.stages.segment.weights.model_file import load_model
 from sapnet_pipe.stages.training.devices import limit_threads, pick_device
+from sapnet_pipe.stages.training.run_files import MODEL, image_ids_beside
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def run(
     began = time.perf_counter()
     limit_threads()
     target = pick_device(device)
-    model, description = load_model(run_dir / MODEL_FILE if run_dir.is_dir() else run_dir)
+    model, description = load_model(run_dir / MODEL if run_dir.is_dir() else run_dir)
     records, others = images_of_folder(images_dir) if images_json is None else (images_of_file(images_json), 0)
     test = _changed(description.test, max_per_image, batch_size)
     dropped: Counter[str] = Counter()
@@ -102,7 +103,7 @@ def _write_results(path: Path, entries: Iterable[dict[str, Any]]) -> int:
 
 def _write_ids(out: Path, records: list[ImageRecord], categories: tuple[Category, ...]) -> Path:
     """Write down beside the results which id each photograph has."""
-    path = out.with_name(f"{out.stem}.images.json")
+    path = image_ids_beside(out)
     info = {"description": f"image ids of {out.name}"}
     write_coco(path, info=info, images=records, categories=categories, annotations=())
     return path

@@ -23,7 +23,6 @@ from sapnet_pipe.stages.segment.labels import LabelSet, read_labels
 from sapnet_pipe.stages.segment.solov2.losses import solov2_losses
 from sapnet_pipe.stages.segment.solov2.model import SOLOv2
 from sapnet_pipe.stages.segment.weights.model_file import (
-    MODEL_FILE,
     ModelDescription,
     load_initial_weights,
     read_description,
@@ -35,6 +34,7 @@ from sapnet_pipe.stages.training.config import lr_line
 from sapnet_pipe.stages.training.devices import limit_threads, pick_device, train_layout
 from sapnet_pipe.stages.training.distributed import current_world, gather, is_main_process, world_size
 from sapnet_pipe.stages.training.loop import resolve_length, train
+from sapnet_pipe.stages.training.run_files import INFERENCE_RESULTS, INITIAL_MODEL, MODEL, MODEL_DESCRIPTION
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def run(
         loss=done.metrics,
         ap=done.ap,
         notes=notes.lines,
-        model=str(out / MODEL_FILE),
+        model=str(out / MODEL),
     )
 
 
@@ -166,7 +166,7 @@ def _train_builtin(start: _Start, config: SegmentConfig, device: torch.device) -
     for others in gather(untrained):
         untrained |= others
     if is_main_process():
-        save_model(start.out / MODEL_FILE, start.model, start.description)
+        save_model(start.out / MODEL, start.model, start.description)
     ap = None
     if start.truth is not None and is_main_process():
         ap = evaluate_model(
@@ -177,11 +177,11 @@ def _train_builtin(start: _Start, config: SegmentConfig, device: torch.device) -
 
 def _train_detectron2(start: _Start, config: SegmentConfig) -> _Done:
     """Detectron2 begins with the very weights that the builtin engine would begin with."""
-    from sapnet_pipe.stages.segment.detectron2.run import PREDICTIONS, Job
+    from sapnet_pipe.stages.segment.detectron2.run import Job
     from sapnet_pipe.stages.segment.detectron2.run import train as train_with_detectron2
 
     description = start.description.model_copy(update={"pixels": OUR_PIXELS})
-    weights = start.out / "model_start.pth"
+    weights = start.out / INITIAL_MODEL
     if not (start.resume and begun_engine(start.out)):
         save_model(weights, start.model, description)
     length = resolve_length(config.train, len(start.labels.images))
@@ -201,7 +201,7 @@ def _train_detectron2(start: _Start, config: SegmentConfig) -> _Done:
     )
     ap = None
     if start.truth is not None:
-        found = start.out / PREDICTIONS
+        found = start.out / INFERENCE_RESULTS
         ap = {"segm": coco_ap(start.truth, found, "segm"), "bbox": coco_ap(start.truth, found, "bbox")}
     return _Done(result.iterations, 0, result.metrics, result.untrained, ap)
 
@@ -244,7 +244,7 @@ def _network(
     out: Path, config: SegmentConfig, labels: LabelSet, resume: bool, notes: _Notes
 ) -> tuple[SOLOv2, ModelDescription]:
     """The network as a training starts with it; a resumed one is filled by the training loop."""
-    path = out / "model.json"
+    path = out / MODEL_DESCRIPTION
     torch.manual_seed(config.seed)
     if resume and begun_engine(out) and path.is_file():
         description = read_description(path)

@@ -22,10 +22,11 @@ from sapnet_pipe.stages.select.network.model import Selector, SelectorOutput
 from sapnet_pipe.stages.select.seed_guard import AtChanceError, SeedGuard, judged_at, learning_sign, seed_of_attempt
 from sapnet_pipe.stages.training.backbone import build_backbone
 from sapnet_pipe.stages.training.backbone_config import BackboneConfig
-from sapnet_pipe.stages.training.checkpoint import checkpoint_path, load_checkpoint
+from sapnet_pipe.stages.training.checkpoint import load_checkpoint
 from sapnet_pipe.stages.training.distributed import current_world, is_main_process, world_size
 from sapnet_pipe.stages.training.loop import TrainResult, resolve_length, train
 from sapnet_pipe.stages.training.metric_log import MetricLog, metrics_size
+from sapnet_pipe.stages.training.run_files import BACKBONE, CHECKPOINT, METRICS
 
 EVENT = "seed_guard"
 _LOG = logging.getLogger(__name__)
@@ -130,7 +131,7 @@ def _build(
     num_classes: int, config: SelectConfig, seed: int, out: Path, resume: bool
 ) -> tuple[Selector, BackboneConfig]:
     """The network with its first weights; a resumed run gets the backbone that it began with."""
-    file = out / "backbone.json"
+    file = out / BACKBONE
     known = resume and file.is_file()
     wanted = BackboneConfig.model_validate(read_json(file)) if known else config.backbone
     torch.manual_seed(seed)
@@ -142,7 +143,7 @@ def _build(
 
 def _attempt(out: Path, seed: int, resume: bool) -> tuple[int, bool]:
     """The attempt that the checkpoint belongs to, and whether there is one to resume."""
-    path = checkpoint_path(out)
+    path = out / CHECKPOINT
     if not resume or not path.is_file():
         return 0, False
     found = load_checkpoint(path).seed
@@ -168,7 +169,7 @@ def _record(out: Path, error: AtChanceError, attempt: int, seed: int) -> None:
 
 
 def _restarts(out: Path) -> list[dict[str, Any]]:
-    path = out / "metrics.jsonl"
+    path = out / METRICS
     if not is_main_process():
         return []
     with disk_errors(path):

@@ -29,8 +29,8 @@ from sapnet_pipe.stages.select.selection.quality import baselines, compare_choic
 from sapnet_pipe.stages.training.config import lr_line
 from sapnet_pipe.stages.training.distributed import is_main_process
 from sapnet_pipe.stages.training.metric_log import MetricLog, metrics_size
+from sapnet_pipe.stages.training.run_files import EXPLANATIONS, PSEUDO_LABELS
 
-LABELS, EXPLANATIONS = "pseudo_labels.json", "explain.parquet"
 FALLBACK = "sam-top1"
 
 
@@ -106,7 +106,7 @@ def run(
         if truth is not None and overlap is not None:
             quality = _quality(store, table, made, overlap, truth)
         labels = export_labels(
-            out / LABELS, store, images, made.selection, made.source, info=_info(store, config, made)
+            out / PSEUDO_LABELS, store, images, made.selection, made.source, info=_info(store, config, made)
         )
         _record(out, made, quality)
     return SelectSummary(
@@ -115,7 +115,7 @@ def run(
         points=len(table),
         masks=len(table.score),
         labels=labels,
-        pseudo_labels=out / LABELS,
+        pseudo_labels=out / PSEUDO_LABELS,
         explanations=out / EXPLANATIONS if explain else None,
         dropped=dict(store.manifest.dropped),
         training=None if made.learned is None else _training(made.learned, config),

@@ -35,11 +35,6 @@ class Checkpoint:
     metrics_bytes: int
 
 
-def checkpoint_path(out: Path) -> Path:
-    """Where a run folder keeps its last checkpoint."""
-    return out / "checkpoints" / "last.pt"
-
-
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write the checkpoint atomically: a kill at any moment leaves the old one or the new one."""
     save_tensors(path, {"format": FORMAT, **{k: getattr(checkpoint, k) for k in _FIELDS}})

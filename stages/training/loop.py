@@ -14,12 +14,13 @@ from torch import nn
 from tqdm import tqdm
 
 from sapnet_pipe.data.errors import UserError
-from sapnet_pipe.stages.training.checkpoint import Checkpoint, checkpoint_path, load_checkpoint, load_weights
+from sapnet_pipe.stages.training.checkpoint import Checkpoint, load_checkpoint, load_weights
 from sapnet_pipe.stages.training.config import TrainConfig, lr_at, resolve_length
 from sapnet_pipe.stages.training.devices import limit_threads, pick_device
 from sapnet_pipe.stages.training.distributed import barrier, is_main_process, local_world_size, world_size
 from sapnet_pipe.stages.training.loader import load_in_order
 from sapnet_pipe.stages.training.metric_log import MetricLog, metrics_size
+from sapnet_pipe.stages.training.run_files import CHECKPOINT
 from sapnet_pipe.stages.training.step import Batch, LossFn, TrainStep, Window
 
 __all__ = ["TrainConfig", "TrainResult", "lr_at", "resolve_length", "train"]
@@ -81,7 +82,7 @@ def train(
     fabric = _fabric(target, config)
     fabric.launch()
     optimizer = _optimizer(model, config, target)
-    path = checkpoint_path(out)
+    path = out / CHECKPOINT
     restored = load_checkpoint(path) if resume and path.is_file() else None
     if restored is not None:
         load_weights(model, restored.model, path)

@@ -8,6 +8,7 @@ from types import TracebackType
 from torch.utils.tensorboard import SummaryWriter
 
 from sapnet_pipe.data.files import disk_errors
+from sapnet_pipe.stages.training.run_files import METRICS, TENSORBOARD
 
 
 class MetricLog:
@@ -21,7 +22,7 @@ class MetricLog:
     """
 
     def __init__(self, out: Path, keep_bytes: int, first_step: int, *, silent: bool = False) -> None:
-        self.path = out / "metrics.jsonl"
+        self.path = out / METRICS
         self._silent = silent
         if silent:
             return
@@ -32,7 +33,7 @@ class MetricLog:
             self._file.seek(0, 2)
             self._file.truncate(min(keep_bytes, self._file.tell()))
             self._file.seek(0, 2)
-        self._events = SummaryWriter(str(out / "tensorboard"), purge_step=first_step)
+        self._events = SummaryWriter(str(out / TENSORBOARD), purge_step=first_step)
 
     def write(self, record: Mapping[str, float | int | str], step: int) -> None:
         """Append a record; numbers also become TensorBoard scalars at `step`."""
@@ -62,5 +63,5 @@ class MetricLog:
 
 def metrics_size(out: Path) -> int:
     """Length of the run's metrics.jsonl, 0 if there is none yet."""
-    path = out / "metrics.jsonl"
+    path = out / METRICS
     return path.stat().st_size if path.is_file() else 0

@@ -7,9 +7,9 @@ from detectron2.checkpoint import DetectionCheckpointer
 
 from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.data.files import write_bytes
-from sapnet_pipe.stages.segment.engine import LAST_DETECTRON2_CHECKPOINT
 from sapnet_pipe.stages.segment.weights.model_file import DESCRIPTION_KEY, ModelDescription
 from sapnet_pipe.stages.training.checkpoint import load_tensors, load_weights, save_tensors
+from sapnet_pipe.stages.training.run_files import LAST_CHECKPOINT
 
 
 class Checkpointer(DetectionCheckpointer):
@@ -36,7 +36,7 @@ class Checkpointer(DetectionCheckpointer):
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Name the file in ``last_checkpoint``."""
-        write_bytes(Path(self.save_dir) / LAST_DETECTRON2_CHECKPOINT, last_filename_basename.encode())
+        write_bytes(Path(self.save_dir) / LAST_CHECKPOINT, last_filename_basename.encode())
 
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
         """Load the model, strictly, and the named checkpointables (None: all that the file has).

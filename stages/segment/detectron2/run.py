@@ -27,10 +27,16 @@ from sapnet_pipe.stages.segment.detectron2.trainer import Trainer
 from sapnet_pipe.stages.segment.labels import LabelSet
 from sapnet_pipe.stages.segment.weights.model_file import ModelDescription
 from sapnet_pipe.stages.training.devices import available_cores, pick_device
+from sapnet_pipe.stages.training.run_files import (
+    DETECTRON2_CONFIG,
+    DETECTRON2_FAULT,
+    DETECTRON2_LOG,
+    DETECTRON2_RESULT,
+    INFERENCE_TRUTH,
+    METRICS,
+)
 
 TRAIN, VALIDATION = "sapnet_pipe_train", "sapnet_pipe_validation"
-PREDICTIONS = Path("inference") / "coco_instances_results.json"
-_TRUTH, _RESULT, _FAULT = Path("inference") / "truth.json", ".detectron2-result.json", ".detectron2-fault.json"
 
 
 @dataclass(frozen=True)
@@ -75,23 +81,23 @@ def train(job: Job, truth: InstanceDataset | None) -> Outcome:
     """
     settings, processes = _config(job), job.config.detectron2.processes
     if truth is not None:
-        write_truth(job.out / _TRUTH, truth)
-    for name in (_RESULT, _FAULT):
+        write_truth(job.out / INFERENCE_TRUTH, truth)
+    for name in (DETECTRON2_RESULT, DETECTRON2_FAULT):
         (job.out / name).unlink(missing_ok=True)
-    write_bytes(job.out / "config.yaml", settings.dump().encode())
+    write_bytes(job.out / DETECTRON2_CONFIG, settings.dump().encode())
     try:
         with _environment(settings.MODEL.DEVICE):
             launch(_work, processes, dist_url="auto", args=(job,))
     except (ProcessRaisedException, ProcessExitedException) as error:
-        if (job.out / _FAULT).is_file():
-            raise UserError(*read_json(job.out / _FAULT)) from error
+        if (job.out / DETECTRON2_FAULT).is_file():
+            raise UserError(*read_json(job.out / DETECTRON2_FAULT)) from error
         raise
     finally:
         for child in multiprocessing.active_children() if processes > 1 else ():
             child.terminate()
-        (job.out / _FAULT).unlink(missing_ok=True)
-    found = read_json(job.out / _RESULT)
-    (job.out / _RESULT).unlink()
+        (job.out / DETECTRON2_FAULT).unlink(missing_ok=True)
+    found = read_json(job.out / DETECTRON2_RESULT)
+    (job.out / DETECTRON2_RESULT).unlink()
     untrained = {int(key): reason for key, reason in found["untrained"].items()}
     return Outcome(found["iterations"], found["metrics"], untrained)
 
@@ -140,7 +146,8 @@ def _work(job: Job) -> None:
             _train(job, settings)
     except UserError as error:
         if processes > 1:
-            write_json(job.out / _FAULT, [error.file, error.field, str(error.value), error.problem, error.hint])
+            fault = [error.file, error.field, str(error.value), error.problem, error.hint]
+            write_json(job.out / DETECTRON2_FAULT, fault)
         raise
 
 
@@ -148,22 +155,22 @@ def _train(job: Job, settings: CfgNode) -> None:
     register()
     register_labels(TRAIN, job.labels)
     if job.val_records is not None:
-        categories = job.labels.categories
-        register_images(VALIDATION, job.val_records, job.val_images, categories, json_file=str(job.out / _TRUTH))
+        truth = str(job.out / INFERENCE_TRUTH)
+        register_images(VALIDATION, job.val_records, job.val_images, job.labels.categories, json_file=truth)
     try:
         trainer = _trainer(job, settings)
         trainer.resume_or_load(job.resume)
         trainer.train()
     except FloatingPointError as error:
         hint = "Lower train.lr, lengthen train.warmup_iterations, or set train.precision to 32-true"
-        raise UserError(job.out / "metrics.jsonl", "loss", "NaN or infinite", str(error), hint) from error
+        raise UserError(job.out / METRICS, "loss", "NaN or infinite", str(error), hint) from error
     finally:
         forget(TRAIN)
         forget(VALIDATION)
     untrained = {key: reason for part in comm.gather(trainer.untrained) for key, reason in part.items()}
     if comm.is_main_process():
         result = {"iterations": trainer.max_iter, "metrics": trainer.records.last, "untrained": untrained}
-        write_json(job.out / _RESULT, result)
+        write_json(job.out / DETECTRON2_RESULT, result)
 
 
 def _trainer(job: Job, settings: CfgNode) -> Trainer:
@@ -204,7 +211,7 @@ def _environment(device: str) -> Iterator[None]:
 def _logged(out: Path) -> Iterator[None]:
     """Detectron2's log lines, and what pycocotools prints, go to log.txt (log.txt.rank1, ...) of the run folder."""
     rank = comm.get_rank()
-    path = out / ("log.txt" if rank == 0 else f"log.txt.rank{rank}")
+    path = out / (DETECTRON2_LOG if rank == 0 else f"{DETECTRON2_LOG}.rank{rank}")
     loggers: list[Any] = [logging.getLogger(name) for name in ("detectron2", "fvcore")]
     before = [(logger.level, logger.propagate) for logger in loggers]
     handler = logging.FileHandler(path, encoding="utf-8")

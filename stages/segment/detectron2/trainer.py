@@ -18,6 +18,7 @@ from sapnet_pipe.stages.segment.detectron2.loader import CheckedLoader, train_lo
 from sapnet_pipe.stages.segment.detectron2.mapper import MaskMapper
 from sapnet_pipe.stages.segment.detectron2.solver import build_lr_scheduler, build_optimizer
 from sapnet_pipe.stages.segment.weights.model_file import ModelDescription
+from sapnet_pipe.stages.training.run_files import DETECTRON2_METRICS, INFERENCE, METRICS
 
 CHECKPOINTS_KEPT = 2
 
@@ -33,7 +34,7 @@ class Trainer(DefaultTrainer):
 
     def __init__(self, cfg: CfgNode, description: ModelDescription, *, log_every: int, quiet: bool) -> None:
         self._description, self._log_every, self._quiet = description, log_every, quiet
-        self.records = RunRecords(Path(cfg.OUTPUT_DIR) / "metrics.jsonl", log_every)
+        self.records = RunRecords(Path(cfg.OUTPUT_DIR) / METRICS, log_every)
         super().__init__(cfg)
         if cfg.SOLVER.AMP.ENABLED:
             self._trainer.precision = getattr(torch, cfg.SOLVER.AMP.PRECISION)
@@ -44,8 +45,8 @@ class Trainer(DefaultTrainer):
         self._trainer.reset_data_loader(lambda: train_loader(self.cfg, self.start_iter))
         if comm.is_main_process():
             out = Path(self.cfg.OUTPUT_DIR)
-            cut_back(out / "metrics.jsonl", self.start_iter, counted_from=1)
-            cut_back(out / "metrics.json", self.start_iter, counted_from=0)
+            cut_back(out / METRICS, self.start_iter, counted_from=1)
+            cut_back(out / DETECTRON2_METRICS, self.start_iter, counted_from=0)
 
     def build_hooks(self) -> list[Any]:
         """Detectron2's hooks but PreciseBN, with our checkpointer, our progress bar and our interval of records."""
@@ -95,7 +96,7 @@ class Trainer(DefaultTrainer):
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> COCOEvaluator:
         """Mask and box AP."""
-        folder = str(Path(cfg.OUTPUT_DIR) / "inference")
+        folder = str(Path(cfg.OUTPUT_DIR) / INFERENCE)
         return COCOEvaluator(dataset_name, tasks=("bbox", "segm"), output_dir=folder, use_fast_impl=False)
 
     @classmethod

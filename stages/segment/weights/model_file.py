@@ -16,7 +16,6 @@ from sapnet_pipe.stages.segment.weights.checkpoint_keys import from_detectron2, 
 from sapnet_pipe.stages.segment.weights.pixels import DETECTRON2_PIXELS, Pixels
 from sapnet_pipe.stages.training.checkpoint import load_tensors, load_weights, save_tensors
 
-MODEL_FILE = "model_final.pth"
 DESCRIPTION_KEY = "sapnet_pipe"
 _HINT = "Give a run folder of train-seg, or its model_final.pth"
 

@@ -22,8 +22,9 @@ from sapnet_pipe.stages.select.frozen.selector import MapSelector
 from sapnet_pipe.stages.select.network.model import Selector
 from sapnet_pipe.stages.training.backbone import ResNetFpn, build_backbone
 from sapnet_pipe.stages.training.backbone_config import BackboneConfig
-from sapnet_pipe.stages.training.checkpoint import checkpoint_path, load_checkpoint, load_weights
+from sapnet_pipe.stages.training.checkpoint import load_checkpoint, load_weights
 from sapnet_pipe.stages.training.distributed import world_size
+from sapnet_pipe.stages.training.run_files import BACKBONE, CHECKPOINT, FEATURES
 
 _LOG = logging.getLogger(__name__)
 _PREFIX = "backbone."
@@ -76,8 +77,8 @@ def _backbone(config: SelectConfig) -> tuple[ResNetFpn, BackboneConfig]:
             _LOG.warning("the frozen backbone has random weights, so its features tell little: set frozen.weights")
         return backbone, settled
     run = Path(config.frozen.weights)
-    path = checkpoint_path(run)
-    settled = BackboneConfig.model_validate(read_json(run / "backbone.json"))
+    path = run / CHECKPOINT
+    settled = BackboneConfig.model_validate(read_json(run / BACKBONE))
     state = {
         name.removeprefix(_PREFIX): value for name, value in load_checkpoint(path).model.items() if _PREFIX in name
     }
@@ -97,6 +98,6 @@ def _folder(store: BagStore, config: SelectConfig, out: Path) -> Path:
                 beside.mkdir(exist_ok=True)
                 tempfile.TemporaryFile(dir=beside).close()
         except UserError:
-            return out / "features"
+            return out / FEATURES
         return beside
-    return out / "features"
+    return out / FEATURES

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from sapnet_pipe.stages.training.checkpoint import checkpoint_path, load_checkpoint
+from sapnet_pipe.stages.training.checkpoint import load_checkpoint
+from sapnet_pipe.stages.training.run_files import CHECKPOINT
 from tests.places import child_environment
 from tests.stages.segment.segment_scenes import write_scenes
 
@@ -34,7 +35,7 @@ def test_two_processes_train_the_segmenter_as_one_does(tmp_path: Path) -> None:
         done = subprocess.run(command, env=child_environment(), capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         logs.append([json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()])
-        weights.append(load_checkpoint(checkpoint_path(out)).model)
+        weights.append(load_checkpoint(out / CHECKPOINT).model)
         assert (out / "model_final.pth").is_file()
     assert len(logs[0]) == len(logs[1]) == 8
     for a, b in zip(*logs, strict=True):

@@ -9,8 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from sapnet_pipe.stages.training.checkpoint import checkpoint_path, load_checkpoint
+from sapnet_pipe.stages.training.checkpoint import load_checkpoint
 from sapnet_pipe.stages.training.distributed import World, current_world, loss_normalizer
+from sapnet_pipe.stages.training.run_files import CHECKPOINT
 from tests.places import ROOT, child_environment
 from tests.stages.select.toy_store import toy_store
 
@@ -41,7 +42,7 @@ def test_two_processes_train_select_and_write_as_one_does(tmp_path: Path) -> Non
     for a, b in zip(one, two, strict=True):
         for name in a.keys() - {"seconds", "event", "source"}:
             assert b[name] == pytest.approx(a[name], abs=1e-5), name
-    weights = [load_checkpoint(checkpoint_path(tmp_path / name)).model for name in ("one", "two")]
+    weights = [load_checkpoint(tmp_path / name / CHECKPOINT).model for name in ("one", "two")]
     for name, wanted in weights[0].items():
         assert torch.allclose(weights[1][name], wanted, rtol=0, atol=1e-5), name
     first, second = (json.loads((tmp_path / n / "pseudo_labels.json").read_text()) for n in ("one", "two"))

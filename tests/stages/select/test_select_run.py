@@ -11,7 +11,8 @@ from sapnet_pipe.data.coco.instances import InstanceDataset
 from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.data.labels.pseudo_labels import read_pseudo_labels
 from sapnet_pipe.stages.select.run import SelectSummary, run
-from sapnet_pipe.stages.training.checkpoint import checkpoint_path, load_checkpoint
+from sapnet_pipe.stages.training.checkpoint import load_checkpoint
+from sapnet_pipe.stages.training.run_files import CHECKPOINT
 from tests.stages.select.toy_store import toy_config, toy_store
 
 Toy = tuple[BagStore, Path, InstanceDataset]
@@ -138,7 +139,7 @@ def test_an_interrupted_run_resumes_to_the_same_labels(
         patch.setattr(learn, "StepLosses", Interrupted)
         with pytest.raises(KeyboardInterrupt):
             select(toy, tmp_path / "cut")
-    assert load_checkpoint(checkpoint_path(tmp_path / "cut")).iteration == 2
+    assert load_checkpoint(tmp_path / "cut" / CHECKPOINT).iteration == 2
     select(toy, tmp_path / "cut", resume=True)
     names = ("pseudo_labels.json",)
     assert [(tmp_path / "whole" / n).read_bytes() for n in names] == [

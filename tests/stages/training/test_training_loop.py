@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from sapnet_pipe.data.errors import UserError
-from sapnet_pipe.stages.training.checkpoint import checkpoint_path, load_checkpoint
+from sapnet_pipe.stages.training.checkpoint import load_checkpoint
 from sapnet_pipe.stages.training.loop import TrainConfig, TrainResult, train
+from sapnet_pipe.stages.training.run_files import CHECKPOINT
 from tests.places import child_environment
 
 CONFIG = TrainConfig(
@@ -47,7 +48,7 @@ def fit(out: Path, *, model: nn.Module | None = None, config: TrainConfig = CONF
 
 
 def same_weights(a: Path, b: Path) -> bool:
-    first, second = (load_checkpoint(checkpoint_path(path)).model for path in (a, b))
+    first, second = (load_checkpoint(path / CHECKPOINT).model for path in (a, b))
     return all(torch.equal(first[key], second[key]) for key in first)
 
 
@@ -77,7 +78,7 @@ def test_a_training_stopped_anywhere_resumes_to_the_same_weights(tmp_path: Path,
 
     with pytest.raises(KeyboardInterrupt):
         fit(tmp_path / "cut", config=config, on_step=stop)
-    assert load_checkpoint(checkpoint_path(tmp_path / "cut")).iteration == 18
+    assert load_checkpoint(tmp_path / "cut" / CHECKPOINT).iteration == 18
     fit(tmp_path / "cut", config=config, model=network(seed=9), resume=True)
     assert same_weights(tmp_path / "whole", tmp_path / "cut")
     assert [line["iteration"] for line in records(tmp_path / "cut")] == [5, 10, 15, 20, 25, 30, 35, 40]
@@ -93,7 +94,7 @@ def test_a_killed_training_resumes_to_the_same_weights(tmp_path: Path) -> None:
     )
     for moment in (0.15, 0.3):
         process = subprocess.Popen([sys.executable, "-c", script], env=child_environment())
-        wait_for(checkpoint_path(tmp_path / "killed"))
+        wait_for(tmp_path / "killed" / CHECKPOINT)
         time.sleep(moment)
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -112,9 +113,9 @@ def wait_for(path: Path) -> None:
 
 def test_a_finished_training_resumes_without_a_step(tmp_path: Path) -> None:
     fit(tmp_path)
-    before = load_checkpoint(checkpoint_path(tmp_path)).model
+    before = load_checkpoint(tmp_path / CHECKPOINT).model
     fit(tmp_path, model=network(seed=5), resume=True)
-    after = load_checkpoint(checkpoint_path(tmp_path)).model
+    after = load_checkpoint(tmp_path / CHECKPOINT).model
     assert all(torch.equal(before[key], after[key]) for key in before)
 
 
@@ -147,7 +148,7 @@ def test_one_bad_batch_is_skipped_and_counted(tmp_path: Path) -> None:
 
     result = fit(tmp_path, batch_at=poisoned)
     assert result.skipped_steps == 1
-    assert all(torch.isfinite(v).all() for v in load_checkpoint(checkpoint_path(tmp_path)).model.values())
+    assert all(torch.isfinite(v).all() for v in load_checkpoint(tmp_path / CHECKPOINT).model.values())
     assert records(tmp_path)[-1]["skipped"] == 1
 
 
@@ -173,7 +174,7 @@ def test_weight_decay_spares_biases_and_norms(tmp_path: Path) -> None:
 @pytest.mark.parametrize("damage", ["truncated", "foreign", "other network"])
 def test_a_checkpoint_that_does_not_fit_is_refused(tmp_path: Path, damage: str) -> None:
     fit(tmp_path)
-    path = checkpoint_path(tmp_path)
+    path = tmp_path / CHECKPOINT
     model = network()
     if damage == "truncated":
         path.write_bytes(path.read_bytes()[:-500])
@@ -186,7 +187,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused(tmp_path: Path, damage: str) 
 
 
 def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
-    path = checkpoint_path(tmp_path)
+    path = tmp_path / CHECKPOINT
     path.parent.mkdir(parents=True)
     torch.save({"format": os.getcwd}, path)
     with pytest.raises(UserError, match="holds code that could run"):
