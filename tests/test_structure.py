@@ -44,6 +44,7 @@ def test_imports_run_only_downward(path: Path) -> None:
         ("stages/bags/run.py", "def f():\n    from sapnet_pipe.pipeline.cli import main", "from below"),
         ("data/boxes.py", "from data.files import read_json", "without its package"),
         ("pipeline/cli.py", "import stages.bags.run", "without its package"),
+        ("data/boxes.py", 'importlib.import_module("sapnet_pipe.stages.bags.run")', "from below"),
         ("data/boxes.py", "from .files import read_json", "relative"),
     ],
 )
@@ -54,11 +55,24 @@ def test_an_import_that_breaks_the_rule_is_found(place: str, line: str, problem:
 
 def test_no_module_imports_itself_by_way_of_others() -> None:
     """Imports inside functions count: they run too."""
-    modules = {_module_name(path): path for path in SOURCES}
-    edges = {name: _own_imports(path.read_text(), modules) - {name} for name, path in modules.items()}
-    while leaves := {name for name, targets in edges.items() if not targets & edges.keys()}:
-        edges = {name: targets for name, targets in edges.items() if name not in leaves}
-    assert not edges, f"these lie on circles or lead to one: {sorted(edges)}"
+    circles = _on_circles({_module_name(path): path.read_text() for path in SOURCES})
+    assert not circles, f"these lie on circles or lead to one: {sorted(circles)}"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from sapnet_pipe.data.files import read_json",
+        "def f():\n    import sapnet_pipe.data.files",
+        'import importlib\nimportlib.import_module("sapnet_pipe.data.files")',
+        'def f():\n    return import_module("sapnet_pipe.data.files").read_json',
+        '__import__("sapnet_pipe.data.files")',
+    ],
+)
+def test_a_circle_is_found_however_it_is_closed(line: str) -> None:
+    sources = {"sapnet_pipe.data.files": "from sapnet_pipe.data import errors", "sapnet_pipe.data.errors": line}
+    assert _on_circles(sources) == sources.keys()
+    assert not _on_circles({**sources, "sapnet_pipe.data.errors": "import os"})
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -154,6 +168,8 @@ def _imported_modules(text: str) -> Iterator[str]:
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.Call):
+            yield from _imported_by_name(node)
         elif isinstance(node, ast.ImportFrom):
             names = [node.module or ""] if (node.module or "").count(".") > 1 or node.level else _with_names(node)
             yield from ("." * node.level + name for name in names)
@@ -163,13 +179,31 @@ def _with_names(node: ast.ImportFrom) -> list[str]:
     return [f"{node.module}.{alias.name}" for alias in node.names]
 
 
-def _own_imports(text: str, modules: dict[str, Path]) -> set[str]:
-    found = set()
+def _imported_by_name(call: ast.Call) -> list[str]:
+    """The module of ``importlib.import_module("...")`` and ``__import__("...")``."""
+    imports = ast.unparse(call.func).split(".")[-1] in ("import_module", "__import__")
+    first = call.args[0] if imports and call.args else None
+    return [first.value] if isinstance(first, ast.Constant) and isinstance(first.value, str) else []
+
+
+def _on_circles(sources: dict[str, str]) -> set[str]:
+    """The modules, given as name -> source, that lie on a circle of imports or lead to one."""
+    edges = {name: _own_imports(text) & sources.keys() - {name} for name, text in sources.items()}
+    while leaves := {name for name, targets in edges.items() if not targets & edges.keys()}:
+        edges = {name: targets for name, targets in edges.items() if name not in leaves}
+    return set(edges)
+
+
+def _own_imports(text: str) -> set[str]:
+    """Every module that the text imports; of ``from a import b`` both a and a.b, which may be a module."""
+    found: set[str] = set()
     for node in ast.walk(ast.parse(text)):
-        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        if isinstance(node, ast.ImportFrom):
-            names = [node.module or "", *_with_names(node)]
-        found |= {name for name in names if name in modules}
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            found.update([node.module or "", *_with_names(node)])
+        elif isinstance(node, ast.Call):
+            found.update(_imported_by_name(node))
     return found
 
 

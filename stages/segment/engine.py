@@ -1,11 +1,10 @@
 """Which engine hosts the training."""
 
-import importlib
-import warnings
 from pathlib import Path
 
 from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.stages.segment.config import EngineName
+from sapnet_pipe.stages.segment.detectron2.probe import detectron2_problem, detectron2_version
 from sapnet_pipe.stages.training.run_files import CHECKPOINT, LAST_CHECKPOINT
 
 INSTALL = (
@@ -15,7 +14,7 @@ INSTALL = (
 
 
 def choose_engine(name: EngineName, begun: str | None = None) -> tuple[str, str]:
-    """The engine behind an ``engine`` setting, and one line that says what was taken.
+    """The engine behind an ``engine`` setting, and one line that says which it is and why.
 
     Args:
         begun: The engine of the run that is resumed, which ``auto`` stays with.
@@ -25,7 +24,8 @@ def choose_engine(name: EngineName, begun: str | None = None) -> tuple[str, str]
         return "builtin", _builtin("engine builtin")
     problem = detectron2_problem()
     if problem is None:
-        return "detectron2", f"engine {name if name == 'detectron2' else 'auto takes detectron2'}: {_version()}"
+        what = "engine detectron2" if name == "detectron2" else "engine auto takes detectron2"
+        return "detectron2", f"{what}: Detectron2 {detectron2_version()}, its ResNet-FPN and trainer."
     if name == "auto" and begun is None:
         return "builtin", _builtin(f"engine auto takes builtin, since detectron2 cannot be imported ({problem})")
     raise UserError("settings", "engine", "detectron2", f"which cannot be imported here ({problem})", INSTALL)
@@ -38,21 +38,5 @@ def begun_engine(out: Path) -> str | None:
     return "detectron2" if (out / LAST_CHECKPOINT).is_file() else None
 
 
-def detectron2_problem() -> str | None:
-    """Why Detectron2 cannot host a training here, in one line; None if it can."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            importlib.import_module("sapnet_pipe.stages.segment.detectron2.run")
-    except Exception as error:  # an old or half-built Detectron2 fails with all kinds of errors
-        return " ".join(f"{type(error).__name__}: {error}".split())
-    return None
-
-
 def _builtin(what: str) -> str:
     return f"{what}: torchvision's ResNet-FPN, trained by Lightning Fabric."
-
-
-def _version() -> str:
-    version = getattr(importlib.import_module("detectron2"), "__version__", "unknown")
-    return f"Detectron2 {version}, its ResNet-FPN and trainer."

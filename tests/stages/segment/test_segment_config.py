@@ -1,13 +1,9 @@
 """Settings that could not work are refused with the reason; every preset is valid."""
 
-import sys
-
 import pytest
 from pydantic import ValidationError
 
-from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.stages.segment.config import HeadConfig, SegmentConfig
-from sapnet_pipe.stages.segment.engine import choose_engine
 from sapnet_pipe.stages.segment.presets import PRESETS
 
 
@@ -45,36 +41,6 @@ def test_heads_that_cannot_be_built_are_refused(change, reason):
 
 def test_narrow_heads_need_no_norm_groups_without_norm():
     assert HeadConfig(mask_channels=16, norm="none").mask_channels == 16
-
-
-@pytest.fixture
-def no_detectron2(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a machine without it."""
-    for name in [name for name in sys.modules if name.split(".")[0] == "detectron2" or ".segment.d2" in name]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "detectron2", None)
-
-
-@pytest.mark.usefixtures("no_detectron2")
-def test_detectron2_where_it_is_missing_is_refused_with_the_way_to_install_it():
-    with pytest.raises(UserError, match=r"--no-build-isolation 'git.*github.com/facebookresearch/detectron2@02b5c4e"):
-        choose_engine("detectron2")
-
-
-@pytest.mark.usefixtures("no_detectron2")
-def test_auto_says_in_one_line_that_it_took_builtin_and_why():
-    engine, line = choose_engine("auto")
-    assert engine == "builtin"
-    assert "auto takes builtin" in line
-    assert "detectron2" in line
-    assert "\n" not in line
-
-
-@pytest.mark.usefixtures("no_detectron2")
-def test_a_run_that_detectron2_began_is_not_resumed_by_another_engine():
-    with pytest.raises(UserError, match="engine = detectron2"):
-        choose_engine("auto", begun="detectron2")
-    assert choose_engine("auto", begun="builtin")[0] == "builtin"
 
 
 def test_detectron2_options_are_told_from_settings_by_their_capitals():
