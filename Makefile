@@ -7,6 +7,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime-installed
 DEV := $(VENV)/.dev-installed
+PAGES := $(VENV)/.docs-installed
 OUT ?= runs/demo
 # Waiting OpenMP threads sleep instead of spinning: on a shared machine that is several times faster.
 export OMP_WAIT_POLICY ?= PASSIVE
@@ -14,7 +15,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # What Detectron2 imports, for its tests on a source folder.
 DETECTRON2_NEEDS := fvcore iopath omegaconf hydra-core yacs cloudpickle tabulate termcolor matplotlib
 
-.PHONY: demo test test-slow test-scale test-detectron2 lint tiny-sam bench-select bench-bags bench-seg bench-memory clean
+.PHONY: demo test test-slow test-scale test-detectron2 lint docs tiny-sam bench-select bench-bags bench-seg bench-memory clean
 
 demo: $(RUNTIME)
 	$(BIN)/sapnet-pipe demo --out $(OUT) $(ARGS)
@@ -23,7 +24,7 @@ demo: $(RUNTIME)
 test test-slow test-scale test-detectron2: export OMP_NUM_THREADS = 1
 
 test: lint
-	$(BIN)/python -m pytest -m "not slow" tests/data tests/pipeline tests/test_structure.py $(ARGS)
+	$(BIN)/python -m pytest -m "not slow" tests/data tests/pipeline tests/test_*.py $(ARGS)
 	$(BIN)/python -m pytest -m "not slow" tests/stages $(ARGS)
 
 test-slow: $(DEV)
@@ -37,12 +38,16 @@ test-scale: $(DEV)
 # make test-detectron2 DETECTRON2=/path/to/detectron2   where the folder holds its setup.py; nothing of it is built
 test-detectron2: $(DEV)
 	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt $(DETECTRON2_NEEDS)
-	PYTHONPATH="$(DETECTRON2)" $(BIN)/python -m pytest -rs tests/stages/segment/d2 $(ARGS) || [ $$? -eq 5 ]  # all skipped
+	PYTHONPATH="$(DETECTRON2)" $(BIN)/python -m pytest -rs tests/stages/segment/detectron2 $(ARGS) || [ $$? -eq 5 ]  # all skipped
 
 lint: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The pages of docs/, into build/docs/index.html; a dead link or anchor is an error.
+docs: $(PAGES)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict $(ARGS)
 
 # How fast the selector is; the last line is JSON.
 bench-select: $(DEV)
@@ -71,6 +76,10 @@ $(RUNTIME): pyproject.toml constraints.txt
 
 $(DEV): $(RUNTIME)
 	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e ".[dev]"
+	touch $@
+
+$(PAGES): $(RUNTIME)
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e ".[docs]"
 	touch $@
 
 clean:
