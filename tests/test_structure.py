@@ -17,10 +17,11 @@ RUN_FILES = ROOT / "stages" / "training" / "run_files.py"
 OTHER_MEANINGS = {"features", "checkpoints"}  # a setting; a folder of torch.hub
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
+DOCTOR = "pipeline/doctor/probe_child.py"  # tries every package in a process of its own
 FRAMEWORKS = {
-    "segment_anything": ("stages/bags/sam", "stages/bags/tiny_sam"),
+    "segment_anything": ("stages/bags/sam", "stages/bags/tiny_sam", DOCTOR),
     "ray": ("stages/bags/ray_workers.py",),
-    "detectron2": ("stages/segment/detectron2",),
+    "detectron2": ("stages/segment/detectron2", DOCTOR),
 }
 
 

@@ -90,7 +90,7 @@ def use_segment_anything(_: str | None) -> dict[str, Any]:
 
 
 def use_detectron2(_: str | None) -> dict[str, Any]:
-    """What the engine uses; `compiled` tells whether its C extension is there, which it needs not."""
+    """What the engine uses; `compiled` tells whether its C extension is there, which it does not need."""
     for module, name in (("detectron2.engine", "DefaultTrainer"), ("detectron2.modeling", "build_backbone")):
         getattr(importlib.import_module(module), name)
     try:
