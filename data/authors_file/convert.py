@@ -1,19 +1,22 @@
 """Bags from the authors' file of SAM masks, and a file for the authors' code from our bags; memory stays flat."""
 
+import pickle
 import tempfile
+from array import array
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from sapnet_pipe.data.authors_file.entry import Place, bag_of, entry_of
 from sapnet_pipe.data.authors_file.layout import Layout, require_layout
-from sapnet_pipe.data.authors_file.spool import BagSpool
 from sapnet_pipe.data.bag_store.filesystem import Location
 from sapnet_pipe.data.bag_store.manifest import BagIdentity, BagManifest
+from sapnet_pipe.data.bag_store.schema import Bag
 from sapnet_pipe.data.bag_store.store import BagStore
 from sapnet_pipe.data.bag_store.writer import open_writer
 from sapnet_pipe.data.coco.document import check_references, read_head
@@ -25,7 +28,7 @@ from sapnet_pipe.data.points.reader import PointSet, point_of
 
 UNKNOWN = "unknown"
 _NO_KEYS = Layout(None, None, None)
-# What is left out, corrected or odd, in the summary also where it is 0.
+# What is left out, corrected or odd; the summary has all of them, those of 0 too.
 _COUNTED = (
     *("crowd", "without_point", "points_moved_inside", "points_without_masks"),
     *("empty_masks", "repeated_masks", "masks_without_score", "boxes_that_differ"),
@@ -65,7 +68,7 @@ def import_bags(
     reading = _Reading(path, points, keys)
     images, categories = _head(path, quiet)
     with tempfile.TemporaryFile() as file:
-        spool = BagSpool(file)
+        spool = _BagSpool(file)
         reading.read_into(spool, images, categories, quiet)
         if reading.layout is None or not len(spool):
             hint = "Give the file of SAM's masks, with clicks or with --points"
@@ -75,7 +78,7 @@ def import_bags(
         with open_writer(out, identity, categories, len(shards)) as writer:
             missing = writer.missing
             for index in tqdm(missing, desc="writing", unit="shard", disable=quiet):
-                writer.write_shard(index, [spool.bag(int(place), images) for place in shards[index]], {})
+                writer.write_shard(index, [spool.bag(int(place)) for place in shards[index]], {})
             manifest = writer.manifest or writer.finish(dict(reading.dropped))
     return Imported(manifest, reading.layout, len(missing))
 
@@ -102,7 +105,7 @@ class _Reading:
         self.dropped = Counter(dict.fromkeys(_COUNTED, 0))
 
     def read_into(
-        self, spool: BagSpool, images: dict[int, ImageRecord], categories: tuple[Category, ...], quiet: bool
+        self, spool: "_BagSpool", images: dict[int, ImageRecord], categories: tuple[Category, ...], quiet: bool
     ) -> None:
         """Keep the bag of every annotation that has a click and a mask."""
         known, seen = {category.category_id for category in categories}, set[int]()
@@ -157,6 +160,43 @@ class _Reading:
             raise UserError(self._path, field, entry["image_id"], problem, hint)
         x, y = points.xy[row].tolist()
         return x, y
+
+
+class _BagSpool:
+    """Bags that come in any order, in a file of this process until they are written in the store's order.
+
+    Memory holds three numbers per bag.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._image_id, self._point_id, self._offset = array("q"), array("q"), array("q")
+
+    def __len__(self) -> int:
+        return len(self._offset)
+
+    def add(self, bag: Bag) -> None:
+        """Keep a bag."""
+        self._image_id.append(bag.image_id)
+        self._point_id.append(bag.point_id)
+        self._offset.append(self._file.tell())
+        pickle.dump(bag, self._file, pickle.HIGHEST_PROTOCOL)
+
+    def shards(self, shard_images: int) -> list[NDArray[np.int64]]:
+        """The places of the bags of every shard, in the order (image_id, point_id), `shard_images` images a shard."""
+        if not len(self):
+            return []
+        image_id = np.frombuffer(self._image_id, np.int64)
+        order = np.lexsort((np.frombuffer(self._point_id, np.int64), image_id))
+        # Number of the image, in order, that each bag belongs to: a new one wherever the id changes.
+        number = np.cumsum(np.diff(image_id[order], prepend=image_id[order[0]]) != 0)
+        return np.split(order, np.flatnonzero(np.diff(number // shard_images)) + 1)
+
+    def bag(self, place: int) -> Bag:
+        """The bag that was added as number `place`."""
+        self._file.seek(self._offset[place])
+        bag: Bag = pickle.load(self._file)
+        return bag
 
 
 def _head(path: Path, quiet: bool) -> tuple[dict[int, ImageRecord], tuple[Category, ...]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from sapnet_pipe.data.authors_file.layout import (
@@ -19,16 +20,19 @@ from sapnet_pipe.data.authors_file.layout import (
     Layout,
     is_box,
 )
+from sapnet_pipe.data.bag_store.masks import FIGURE_COLUMNS, TOKENS, MaskColumn, MaskColumns
 from sapnet_pipe.data.bag_store.schema import Bag
-from sapnet_pipe.data.boxes import xyxy_to_xywh
+from sapnet_pipe.data.boxes import xywh_to_xyxy, xyxy_to_xywh
 from sapnet_pipe.data.coco.document import is_number
 from sapnet_pipe.data.coco.instances import ImageRecord
-from sapnet_pipe.data.coco.masks import rle_area, rle_box
+from sapnet_pipe.data.coco.masks import rle_area
 from sapnet_pipe.data.coco.segmentations import segmentation_to_counts
 from sapnet_pipe.data.errors import UserError
 
 # SAM's three masks of the click are its tokens 1, 2, 3; the others count as made by three further prompts.
 SOURCES = (1, 2, 3, 4, 8, 12)
+# What the authors' layout has no place for, and masks alone do not tell; written beside it and read back.
+_KEPT = tuple(column for column in FIGURE_COLUMNS if not (column.from_rle or column.optional))
 _BOX_SLACK = 2.0  # pixels by which a box of the file may differ from that of its mask
 _CLICK_SIDE = 32.0  # of the made-up box around a click
 
@@ -50,26 +54,29 @@ def bag_of(
 ) -> Bag | None:
     """The bag of one annotation; None if no mask is left.
 
-    Empty masks and exact repeats are left out and counted in `dropped`; counted only are boxes that are not their
-    mask's, and masks beyond the list of scores. Their score is 0, below those of SAM; stability is not known: 0.
+    Empty masks and exact repeats are left out and counted in `dropped`. Boxes that differ from those of their masks,
+    and masks beyond the list of scores, are only counted. What is not known of a mask is 0, its score too, which puts
+    it below those of SAM.
 
     Raises: UserError naming file, field, value and hint.
     """
     masks = _masks(place, layout)
-    given = _scores(place, layout, len(masks))
-    scores, stability = given + [0.0] * (len(masks) - len(given)), [0.0] * len(masks)
-    sources = list(SOURCES[: len(masks)])
+    scores = _scores(place, layout, len(masks))
+    given = len(scores)
+    figures: dict[str, Any] = {column.field: np.zeros(len(masks), column.kind.to_pandas_dtype()) for column in _KEPT}
+    figures["score"][:given], figures["source"][:] = scores, SOURCES[: len(masks)]
     ours = place.entry.get(OURS)
     if ours is not None:
-        scores, stability, sources = _restored(place, ours, len(masks))
-        given, masks = scores, masks[: len(scores)]
-    counts, kept = _different_masks(place, layout, masks, image, dropped)
+        figures = _restored(place, ours, len(masks))
+        given = len(figures["score"])
+        masks = masks[:given]
+    rle, kept = _different_masks(place, layout, masks, image, dropped)
     if not kept:
         return None
-    size = (image.height, image.width)
-    boxes = np.stack([rle_box(code, *size) for code in counts])
-    dropped["masks_without_score"] += sum(index >= len(given) for index in kept)
-    dropped["boxes_that_differ"] += _differing_boxes(place, layout, kept, boxes)
+    figures = {name: values[kept] for name, values in figures.items()}
+    columns = MaskColumns.from_rle(rle, image.height, image.width, **figures)
+    dropped["masks_without_score"] += sum(index >= given for index in kept)
+    dropped["boxes_that_differ"] += _differing_boxes(place, layout, kept, columns.box_xyxy)
     return Bag(
         image_id=image.image_id,
         file_name=image.file_name,
@@ -78,12 +85,7 @@ def bag_of(
         point_id=place.entry["id"],
         category_id=place.entry["category_id"],
         point_xy=point_xy,
-        counts=counts,
-        box_xyxy=boxes,
-        area=np.array([rle_area(code, *size) for code in counts], np.int32),
-        score=np.array([scores[index] for index in kept], np.float32),
-        stability=np.array([stability[index] for index in kept], np.float32),
-        source=np.array([sources[index] for index in kept], np.int8),
+        masks=columns,
     )
 
 
@@ -92,10 +94,12 @@ def entry_of(bag: Bag) -> dict[str, Any]:
 
     `bbox` and `true_bbox` are made up around the click (the code takes the centre of the latter for the click).
     """
-    taken = [index % len(bag.counts) for index in range(max(MASKS_PER_POINT, len(bag.counts)))]
-    rles = [{"size": [bag.height, bag.width], "counts": counts.decode("ascii")} for counts in bag.counts]
-    boxes, score = xyxy_to_xywh(bag.box_xyxy).tolist(), _decimals(bag.score)
-    x, y = _decimals(np.array(bag.point_xy, np.float32))
+    masks = bag.masks
+    taken = [index % len(masks) for index in range(max(MASKS_PER_POINT, len(masks)))]
+    rles = [{"size": [bag.height, bag.width], "counts": rle.decode("ascii")} for rle in masks.rle]
+    boxes = xyxy_to_xywh(masks.box_xyxy).tolist()
+    kept = {column.field: _numbers(getattr(masks, column.field)) for column in _KEPT}
+    x, y = _numbers(np.array(bag.point_xy, np.float32))
     around = [x - _CLICK_SIDE / 2, y - _CLICK_SIDE / 2, _CLICK_SIDE, _CLICK_SIDE]
     return {
         "id": bag.point_id,
@@ -108,8 +112,8 @@ def entry_of(bag: Bag) -> dict[str, Any]:
         "area": _CLICK_SIDE**2,
         MASKS: [rles[index] for index in taken],
         BOXES: [boxes[index] for index in taken],
-        SCORES: [score[index] for index in taken[:SCORES_PER_POINT]],
-        OURS: {"score": score, "stability": _decimals(bag.stability), "source": bag.source.tolist()},
+        SCORES: [kept["score"][index] for index in taken[:SCORES_PER_POINT]],
+        OURS: kept,
     }
 
 
@@ -136,18 +140,27 @@ def _scores(place: Place, layout: Layout, masks: int) -> list[float]:
     return list(map(float, scores))
 
 
-def _restored(place: Place, ours: Any, masks: int) -> tuple[list[float], list[float], list[int]]:
-    """Score, stability and source of a bag that `entry_of` wrote."""
-    columns = [ours.get(key) if isinstance(ours, dict) else None for key in ("score", "stability", "source")]
-    score, stability, source = (column if isinstance(column, list) else [] for column in columns)
-    sound = 0 < len(score) <= masks and len(score) == len(stability) == len(source)
-    if not sound or not all(map(is_number, [*score, *stability])) or not all(type(value) is int for value in source):
-        problem = f"which does not describe the {masks} masks of the annotation"
-        raise place.fault(OURS, ours, problem, f"Export the file again, or drop '{OURS}'")
-    if sorted(set(source)) != source or not 0 <= source[0] <= source[-1] < 4 * (SCORES_PER_POINT + 1):
-        hint = f"Export the file again, or drop '{OURS}'"
+def _restored(place: Place, ours: Any, masks: int) -> dict[str, NDArray[Any]]:
+    """The columns of a bag that `entry_of` wrote, of its first masks: the others repeat them."""
+    hint = f"Export the file again, or drop '{OURS}'"
+    lists: dict[str, Any] = {
+        column.field: ours.get(column.field) if isinstance(ours, dict) else None for column in _KEPT
+    }
+    size = len(lists["score"]) if isinstance(lists["score"], list) else 0
+    if not 0 < size <= masks or not all(_are_numbers(lists[column.field], column, size) for column in _KEPT):
+        raise place.fault(OURS, ours, f"which does not describe the {masks} masks of the annotation", hint)
+    source = lists["source"]
+    if sorted(set(source)) != source or not 0 <= source[0] <= source[-1] < TOKENS * (SCORES_PER_POINT + 1):
         raise place.fault(f"{OURS}.source", source, "which is not ascending within 0 to 15", hint)
-    return score, stability, source
+    return {column.field: np.array(lists[column.field], column.kind.to_pandas_dtype()) for column in _KEPT}
+
+
+def _are_numbers(values: Any, column: MaskColumn, size: int) -> bool:
+    """Whether a JSON value is a list of so many numbers, finite ones or whole ones as the column needs them."""
+    if type(values) is not list or len(values) != size:
+        return False
+    is_whole = pa.types.is_integer(column.kind)
+    return all(type(value) is int if is_whole else is_number(value) for value in values)
 
 
 def _different_masks(
@@ -160,13 +173,13 @@ def _different_masks(
             dropped["empty_masks"] += 1
             continue
         field = f"annotations[{place.index}].{layout.masks}[{index}]"
-        counts = segmentation_to_counts(mask, image.height, image.width, file=place.path, field=field)
-        if not rle_area(counts, image.height, image.width):
+        rle = segmentation_to_counts(mask, image.height, image.width, file=place.path, field=field)
+        if not rle_area(rle, image.height, image.width):
             dropped["empty_masks"] += 1
-        elif counts in kept:
+        elif rle in kept:
             dropped["repeated_masks"] += 1
         else:
-            kept[counts] = index
+            kept[rle] = index
     return list(kept), list(kept.values())
 
 
@@ -179,11 +192,11 @@ def _differing_boxes(place: Place, layout: Layout, kept: Sequence[int], box_xyxy
         hint = "Give [x, y, width, height] or [x1, y1, x2, y2] of every mask"
         raise place.fault(str(layout.boxes), boxes, "which is not a list of a box for every mask", hint)
     given = np.array([boxes[index] for index in kept], np.float64)
-    as_xywh = np.concatenate([given[:, :2], given[:, :2] + given[:, 2:]], axis=1)
-    away = np.minimum(np.abs(given - box_xyxy).max(axis=1), np.abs(as_xywh - box_xyxy).max(axis=1))
+    read_as = (given, xywh_to_xyxy(given))
+    away = np.minimum(*(np.abs(boxes - box_xyxy).max(axis=1) for boxes in read_as))
     return int((away > _BOX_SLACK).sum())
 
 
-def _decimals(values: NDArray[np.float32]) -> list[float]:
-    """The shortest decimals that name each float32, rather than its float64 expansion."""
-    return list(values.astype(str).astype(float).tolist())
+def _numbers(values: NDArray[Any]) -> list[Any]:
+    """As JSON numbers: of a float32 the shortest decimals that name it, rather than its float64 expansion."""
+    return list((values.astype(str).astype(float) if values.dtype == np.float32 else values).tolist())

@@ -1,16 +1,69 @@
-"""The bytes of a shard read back: what it holds for the manifest, and its bags."""
+"""Shards read back: Arrow columns as NumPy arrays, as a table of many bags, or as single bags with their RLEs."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from sapnet_pipe.data.bag_store.manifest import ShardEntry
-from sapnet_pipe.data.bag_store.schema import FEATURE_COLUMN, Bag, ShardLabel, is_shard_schema
-from sapnet_pipe.data.bag_store.table import bag_table, column_of
+from sapnet_pipe.data.bag_store.masks import FIGURE_COLUMNS, RLE_COLUMN, MaskFigures
+from sapnet_pipe.data.bag_store.schema import Bag, ShardLabel, is_shard_schema
+from sapnet_pipe.data.bag_store.table import BagTable
+
+
+class Column(NamedTuple):
+    """One column of a store.
+
+    Attributes:
+        values: (N, ...) for a column of the points, (T, ...) for one of all their masks.
+        offsets: (N + 1,) int64 bounds of the bags in `values`; None for a column of the points.
+    """
+
+    values: NDArray[Any]
+    offsets: NDArray[np.int64] | None
+
+
+def column_of(chunks: Sequence[pa.ChunkedArray]) -> Column:
+    """Join a column of the shards."""
+    joined = pa.concat_arrays([chunk for shard in chunks for chunk in shard.chunks] or [chunks[0].combine_chunks()])
+    if not pa.types.is_list(joined.type):
+        return Column(_values(joined), None)
+    return Column(_values(joined.flatten()), _bounds(joined))
+
+
+def bag_table(shards: Iterable[pa.Table]) -> BagTable:
+    """Join shards, of which at least `schema.TABLE_COLUMNS` were read; the RLEs are left alone.
+
+    Raises: ValueError if the lists of a bag are not of one length.
+    """
+    # Joined before it is converted: one call for all shards instead of a dozen for each.
+    table = pa.concat_tables(shards).combine_chunks()
+    present = [column for column in FIGURE_COLUMNS if column.is_in(table.column_names)]
+    lists = {column.field: table[column.name].combine_chunks() for column in present}
+    offsets = _common_bounds(lists.values())
+    names = table["file_name"].combine_chunks().dictionary_encode()
+    numbers = ("image_id", "height", "width", "point_id", "category_id")
+    return BagTable(
+        **{name: column_of([table[name]]).values for name in numbers},
+        file_name=np.array(names.dictionary.to_pylist(), object)[names.indices.to_numpy()],
+        point_xy=column_of([table["point"]]).values,
+        offsets=offsets,
+        masks=MaskFigures(**{name: _values(column.flatten()) for name, column in lists.items()}),
+    )
+
+
+def rles_of(table: pa.Table, bag_sizes: NDArray[np.int64]) -> list[bytes]:
+    """The T RLEs of a table's rows. Raises: ValueError if the bags do not have `bag_sizes` (N,) of them."""
+    column = table[RLE_COLUMN.name].combine_chunks()
+    if not np.array_equal(np.diff(_bounds(column)), bag_sizes):
+        raise ValueError("the lists of a bag are not of one length")
+    rles: list[bytes] = column.flatten().to_pylist()
+    return rles
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +81,9 @@ def read_shard(content: bytes, name: str) -> WholeShard:
         name: The file name for its entry.
     Raises: ValueError if they are cut short, damaged, of another schema or carry no label.
     """
-    table = _table_of(content)
+    table = _arrow_table(content)
     label = ShardLabel.from_metadata(table.schema.metadata)
-    masks = len(table["mask_area"].combine_chunks().flatten())
+    masks = len(table[RLE_COLUMN.name].combine_chunks().flatten())
     return WholeShard(label, _entry(name, content, table["image_id"].to_pylist(), masks, label))
 
 
@@ -39,36 +92,25 @@ def decode_bags(content: bytes) -> list[Bag]:
 
     Raises: ValueError as `read_shard`.
     """
-    content_table = _table_of(content)
-    table = bag_table([content_table])
-    with_features = FEATURE_COLUMN in content_table.column_names and len(table) > 0
-    features = column_of([content_table[FEATURE_COLUMN]]).values if with_features else None
-    bags = []
-    for row, counts in enumerate(content_table["mask_counts"].to_pylist()):
-        bag = slice(table.offsets[row], table.offsets[row + 1])
-        x, y = table.point_xy[row].tolist()
-        bags.append(
-            Bag(
-                image_id=int(table.image_id[row]),
-                file_name=table.file_name[row],
-                height=int(table.height[row]),
-                width=int(table.width[row]),
-                point_id=int(table.point_id[row]),
-                category_id=int(table.category_id[row]),
-                point_xy=(x, y),
-                counts=counts,
-                box_xyxy=table.box_xyxy[bag],
-                area=table.area[bag],
-                score=table.score[bag],
-                stability=table.stability[bag],
-                source=table.source[bag],
-                feature=None if features is None else features[bag],
-            )
+    rows = _arrow_table(content)
+    table = bag_table([rows])
+    masks = table.masks.with_rle(rles_of(rows, table.bag_sizes))
+    return [
+        Bag(
+            image_id=int(table.image_id[row]),
+            file_name=table.file_name[row],
+            height=int(table.height[row]),
+            width=int(table.width[row]),
+            point_id=int(table.point_id[row]),
+            category_id=int(table.category_id[row]),
+            point_xy=(float(table.point_xy[row, 0]), float(table.point_xy[row, 1])),
+            masks=masks.take(table.bag(row)),
         )
-    return bags
+        for row in range(len(table))
+    ]
 
 
-def _table_of(content: bytes) -> pa.Table:
+def _arrow_table(content: bytes) -> pa.Table:
     try:
         table = pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
     except (pa.ArrowException, OSError) as error:
@@ -91,3 +133,25 @@ def _entry(name: str, content: bytes, image_ids: Sequence[int], masks: int, labe
         bytes=len(content),
         sha256=hashlib.sha256(content).hexdigest(),
     )
+
+
+def _common_bounds(lists: Iterable[pa.Array]) -> NDArray[np.int64]:
+    """(N + 1,) where each bag begins; ValueError if the columns disagree."""
+    first, *others = map(_bounds, lists)
+    if any(not np.array_equal(first, other) for other in others):
+        raise ValueError("the lists of a bag are not of one length")
+    return first
+
+
+def _bounds(lists: pa.Array) -> NDArray[np.int64]:
+    """(N + 1,) where each list begins in the flat values."""
+    offsets = lists.offsets.to_numpy().astype(np.int64)
+    return offsets - offsets[0]
+
+
+def _values(array: pa.Array) -> NDArray:
+    """(n,) or (n, size) values that may be written to; ValueError for lists of different lengths."""
+    if pa.types.is_fixed_size_list(array.type) or pa.types.is_list(array.type):
+        values = np.array(array.flatten().to_numpy())
+        return values.reshape(len(array), len(values) // max(len(array), 1))
+    return np.array(array.to_numpy(zero_copy_only=False))

@@ -4,9 +4,7 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
-
-from sapnet_pipe.data.bag_store.choice import TOKENS
+from sapnet_pipe.data.bag_store.masks import TOKENS
 from sapnet_pipe.data.bag_store.schema import Bag
 from sapnet_pipe.data.bag_store.store import BagStore
 from sapnet_pipe.data.bag_store.writer import open_writer
@@ -34,7 +32,7 @@ def write_point_masks(store: BagStore, out: Path) -> BagStore:
             own = list(islice(bags, entry.rows))
             if index in missing:
                 kept = [point_masks(bag) for bag in own]
-                left_out = sum(len(bag.counts) for bag in own) - sum(len(bag.counts) for bag in kept)
+                left_out = sum(len(bag.masks) for bag in own) - sum(len(bag.masks) for bag in kept)
                 writer.write_shard(index, kept, {LEFT_OUT: left_out} if left_out else {})
         if writer.manifest is None:
             writer.finish(manifest.dropped_before)
@@ -43,16 +41,5 @@ def write_point_masks(store: BagStore, out: Path) -> BagStore:
 
 def point_masks(bag: Bag) -> Bag:
     """The bag with the masks of prompt 0 alone; unchanged if it has none."""
-    kept = np.flatnonzero(bag.source < TOKENS).tolist()
-    if not len(kept) or len(kept) == len(bag.counts):
-        return bag
-    return replace(
-        bag,
-        counts=[bag.counts[place] for place in kept],
-        box_xyxy=bag.box_xyxy[kept],
-        area=bag.area[kept],
-        score=bag.score[kept],
-        stability=bag.stability[kept],
-        source=bag.source[kept],
-        feature=None if bag.feature is None else bag.feature[kept],
-    )
+    alone = bag.masks.source < TOKENS
+    return replace(bag, masks=bag.masks.take(alone)) if alone.any() else bag

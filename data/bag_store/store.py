@@ -6,35 +6,23 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NoReturn
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
-from sapnet_pipe.data.bag_store.decoding import decode_bags
+from sapnet_pipe.data.bag_store.decoding import Column, bag_table, column_of, decode_bags
 from sapnet_pipe.data.bag_store.filesystem import LocalFolder, Location, StoreFolder, store_folder
 from sapnet_pipe.data.bag_store.manifest import MANIFEST, BagManifest, ShardEntry, read_manifest
-from sapnet_pipe.data.bag_store.schema import (
-    FEATURE_COLUMN,
-    MASK_COLUMNS,
-    SCHEMA,
-    TABLE_COLUMNS,
-    Bag,
-    ShardLabel,
-    is_shard_schema,
-)
-from sapnet_pipe.data.bag_store.table import BagTable, Column, bag_table, column_of
+from sapnet_pipe.data.bag_store.masks import FEATURE_COLUMN, RLE_COLUMN
+from sapnet_pipe.data.bag_store.schema import SCHEMA, TABLE_COLUMNS, Bag, ShardLabel, is_shard_schema
+from sapnet_pipe.data.bag_store.table import BagTable
 from sapnet_pipe.data.coco.instances import Category, ImageRecord
 from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.data.files import disk_errors
 
-Masks = dict[int, list[bytes]]
-Features = dict[int, NDArray[np.float16]]
+Masks = dict[int, list[bytes]]  # point_id -> the COCO compressed RLEs of its bag
+_COLUMNS = ("image_id", "point_id", RLE_COLUMN.name)  # what they are read from
 _HINT = "Delete that shard and run generate-bags again with the same settings, which makes only what is missing"
-
-
-# Shards that are read at once: from a disk pyarrow decodes them, of a URL most of the time goes by in waiting.
+# Shards that are read at once: decoding is the work with those on a disk, waiting with those behind a URL.
 _LOCAL_READERS, _REMOTE_READERS = 4, 16
 
 
@@ -95,7 +83,7 @@ class BagStore:
         return FEATURE_COLUMN in self._column_names()
 
     def read_table(self) -> BagTable:
-        """Every row without its masks. Raises: UserError naming a shard that cannot be read."""
+        """Every row without its RLEs. Raises: UserError naming a shard that cannot be read."""
         try:
             return bag_table(self._tables())
         except ValueError as error:
@@ -106,7 +94,7 @@ class BagStore:
         """One column alone, such as the boxes of every mask.
 
         Args:
-            name: Of `bag_schema.TABLE_COLUMNS`, or `FEATURE_COLUMN` in a store that was made with features.
+            name: Of `schema.TABLE_COLUMNS`, or `FEATURE_COLUMN` in a store that was made with features.
         Raises: KeyError if there is no such column; UserError naming a shard that cannot be read.
         """
         if name not in (*TABLE_COLUMNS, FEATURE_COLUMN) or name not in self._column_names():
@@ -114,37 +102,20 @@ class BagStore:
         return column_of([table[name] for table in self._tables([name])])
 
     def read_masks(self, image_id: int) -> Masks:
-        """point_id -> COCO compressed counts of its bag, for the points of one image; one small read.
+        """The bags of the points of one image; one small read.
 
         Raises: KeyError if the store has no such image; UserError if its shard cannot be read.
         """
-        for found, masks in _by_image(self._rows_about(image_id, MASK_COLUMNS)):
+        for found, masks in _by_image(self._rows_about(image_id, _COLUMNS)):
             if found == image_id:
                 return masks
         raise KeyError(image_id)
-
-    def read_features(self, image_id: int) -> Features:
-        """point_id -> (M, C) float16, SAM's image features averaged over each mask of its bag; one small read.
-
-        Raises: KeyError if the store has no such image, or was made without features; UserError as `read_masks`.
-        """
-        if FEATURE_COLUMN not in self._column_names():
-            raise KeyError(FEATURE_COLUMN)
-        rows = self._rows_about(image_id, ("image_id", "point_id", FEATURE_COLUMN))
-        rows = rows.filter(pc.equal(rows["image_id"], image_id))
-        if not len(rows):
-            raise KeyError(image_id)
-        features = column_of([rows[FEATURE_COLUMN]])
-        if features.offsets is None:
-            raise TypeError(f"{FEATURE_COLUMN} is not a column of masks")
-        bags = np.split(features.values, features.offsets[1:-1])
-        return dict(zip(rows["point_id"].to_pylist(), bags, strict=True))
 
     def iter_masks(self) -> Iterator[tuple[int, Masks]]:
         """(image_id, masks as `read_masks`) of every image, in order."""
         for entry in self.manifest.shards:
             for group in range(self._file(entry).metadata.num_row_groups):
-                yield from _by_image(self._read(entry, MASK_COLUMNS, group))
+                yield from _by_image(self._read(entry, _COLUMNS, group))
 
     def iter_bags(self) -> Iterator[Bag]:
         """Every bag with all that is known of it, in order; memory holds one shard."""
@@ -234,11 +205,11 @@ def _read(file: pq.ParquetFile, path: str, columns: Sequence[str], group: int | 
 def _by_image(table: pa.Table) -> Iterator[tuple[int, Masks]]:
     masks: Masks = {}
     current: int | None = None
-    for image_id, point_id, counts in zip(*(table[name].to_pylist() for name in MASK_COLUMNS), strict=True):
+    for image_id, point_id, rle in zip(*(table[name].to_pylist() for name in _COLUMNS), strict=True):
         if current is not None and image_id != current:
             yield current, masks
             masks = {}
-        current, masks[point_id] = image_id, counts
+        current, masks[point_id] = image_id, rle
     if current is not None:
         yield current, masks
 

@@ -1,17 +1,20 @@
-"""All bags of a store in memory, without their masks: a few NumPy columns."""
+"""All bags of a store in memory, without their RLEs, and the baselines that choose one mask of every bag by them."""
 
-from collections.abc import Iterable, Sequence
+import re
 from dataclasses import dataclass
-from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
+
+from sapnet_pipe.data.bag_store.masks import TOKENS, MaskFigures
+from sapnet_pipe.data.errors import UserError
+
+BASELINES = ("sam-top1", "largest", "token-1", "token-2", "token-3")
 
 
 @dataclass(frozen=True, slots=True)
 class BagTable:
-    """N points and their T masks in all; the masks of row i are `offsets[i]:offsets[i + 1]`.
+    """N points and their T masks in all.
 
     Args:
         image_id, point_id: (N,) int64; rows are sorted by (image_id, point_id).
@@ -19,11 +22,8 @@ class BagTable:
         height, width: (N,) int32, the size of the image in pixels.
         category_id: (N,) int32.
         point_xy: (N, 2) float32 in original pixels.
-        offsets: (N + 1,) int64.
-        box_xyxy: (T, 4) float32 in original pixels, right and bottom exclusive.
-        score, stability: (T,) float32.
-        area: (T,) int32 pixels.
-        source: (T,) int8, prompt * 4 + SAM mask token; prompt 0 is the point alone.
+        offsets: (N + 1,) int64; the masks of row i are `offsets[i]:offsets[i + 1]`.
+        masks: Of all rows, T in number.
     """
 
     image_id: NDArray[np.int64]
@@ -34,11 +34,7 @@ class BagTable:
     category_id: NDArray[np.int32]
     point_xy: NDArray[np.float32]
     offsets: NDArray[np.int64]
-    box_xyxy: NDArray[np.float32]
-    score: NDArray[np.float32]
-    stability: NDArray[np.float32]
-    area: NDArray[np.int32]
-    source: NDArray[np.int8]
+    masks: MaskFigures
 
     def __len__(self) -> int:
         return len(self.point_id)
@@ -48,62 +44,46 @@ class BagTable:
         """(N,) number of masks per bag."""
         return np.diff(self.offsets)
 
+    def bag(self, row: int) -> slice:
+        """Where the masks of a row lie among all T."""
+        return slice(int(self.offsets[row]), int(self.offsets[row + 1]))
 
-_SCALARS = ("image_id", "height", "width", "point_id", "category_id")
-_LISTS = {"score": "mask_score", "stability": "mask_stability", "area": "mask_area", "source": "mask_source"}
 
+def baseline_choice(table: BagTable, baseline: str) -> NDArray[np.int64]:
+    """The bag-local index of the mask that a baseline takes.
 
-def bag_table(shards: Iterable[pa.Table]) -> BagTable:
-    """Join the shards' columns of `bag_schema.TABLE_COLUMNS`.
-
-    Raises: ValueError if the lists of a shard are not of one length.
+    Args:
+        baseline: ``sam-top1``: SAM's highest score among the masks of the point prompt alone; ``largest``: the greatest
+            area; ``token-k`` (k = 1, 2, 3): SAM's mask token k of the point prompt, or sam-top1 where that mask was
+            empty and so is not in the bag. The earlier mask wins a tie.
+    Returns: (N,) int64.
+    Raises: UserError if there is no such baseline.
     """
-    # Joined before it is turned: one call for all shards instead of a dozen for each.
-    table = pa.concat_tables(shards).combine_chunks()
-    lists = {name: table[name].combine_chunks() for name in ("mask_box", *_LISTS.values())}
-    offsets = _bounds(lists["mask_box"])
-    if any(not np.array_equal(offsets, _bounds(column)) for column in lists.values()):
-        raise ValueError("the lists of a bag are not of one length")
-    names = table["file_name"].combine_chunks().dictionary_encode()
-    return BagTable(
-        **{name: column_of([table[name]]).values for name in _SCALARS},
-        **{name: _plain(lists[column].flatten()) for name, column in _LISTS.items()},
-        file_name=np.array(names.dictionary.to_pylist(), object)[names.indices.to_numpy()],
-        point_xy=column_of([table["point"]]).values,
-        box_xyxy=_plain(lists["mask_box"].flatten()),
-        offsets=offsets,
-    )
+    masks = table.masks
+    if baseline == "largest":
+        return best_in_bag(masks.area, table.offsets)
+    top1 = best_in_bag(np.where(masks.source < TOKENS, masks.score, -np.inf), table.offsets)
+    if baseline == "sam-top1":
+        return top1
+    token = re.fullmatch(r"token-([1-3])", baseline)
+    if token is None:
+        raise UserError("settings", "method", baseline, "not a baseline", f"Choose one of {', '.join(BASELINES)}")
+    is_token = masks.source == int(token.group(1))
+    has_token = np.add.reduceat(is_token, table.offsets[:-1]) > 0 if len(table) else np.zeros(0, bool)
+    return np.where(has_token, best_in_bag(is_token, table.offsets), top1)
 
 
-class Column(NamedTuple):
-    """One column of a store.
+def best_in_bag(values: NDArray, offsets: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Bag-local index of the greatest value of each bag, the first of equals.
 
-    Attributes:
-        values: (N, ...) for a column of the points, (T, ...) for one of all their masks.
-        offsets: (N + 1,) int64 bounds of the bags in `values`; None for a column of the points.
+    Args:
+        values: (T,) numbers or bool, without NaN.
+        offsets: (N + 1,) bounds of the bags; none is empty.
+    Returns: (N,) int64.
     """
-
-    values: NDArray[Any]
-    offsets: NDArray[np.int64] | None
-
-
-def column_of(chunks: Sequence[pa.ChunkedArray]) -> Column:
-    """Join a column of the shards."""
-    joined = pa.concat_arrays([chunk for shard in chunks for chunk in shard.chunks] or [chunks[0].combine_chunks()])
-    if not pa.types.is_list(joined.type):
-        return Column(_plain(joined), None)
-    return Column(_plain(joined.flatten()), _bounds(joined))
-
-
-def _bounds(lists: pa.Array) -> NDArray[np.int64]:
-    """(N + 1,) where each list begins in the flat values."""
-    offsets = lists.offsets.to_numpy().astype(np.int64)
-    return offsets - offsets[0]
-
-
-def _plain(array: pa.Array) -> NDArray:
-    """(n,) or (n, size) values that may be written to; ValueError for lists of different lengths."""
-    if pa.types.is_fixed_size_list(array.type) or pa.types.is_list(array.type):
-        values = np.array(array.flatten().to_numpy())
-        return values.reshape(len(array), len(values) // max(len(array), 1))
-    return np.array(array.to_numpy(zero_copy_only=False))
+    if len(offsets) == 1:
+        return np.zeros(0, np.int64)
+    sizes = np.diff(offsets)
+    greatest = np.repeat(np.maximum.reduceat(values, offsets[:-1]), sizes)
+    places = np.where(values == greatest, np.arange(len(values)), len(values))
+    return np.minimum.reduceat(places, offsets[:-1]) - offsets[:-1]

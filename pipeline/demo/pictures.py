@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sapnet_pipe.data.bag_store.choice import fixed_choice
 from sapnet_pipe.data.bag_store.store import BagStore
+from sapnet_pipe.data.bag_store.table import baseline_choice
 from sapnet_pipe.data.coco.instances import ImageRecord, InstanceDataset, counts_of, read_instances
 from sapnet_pipe.data.files import read_json
 from sapnet_pipe.data.images import read_image
@@ -23,7 +23,7 @@ def draw_training_pictures(out: Path, predictions: Path, count: int) -> None:
     true_masks, found = _by_image(truth), _detections(predictions)
     store = BagStore.open(out / "bags")
     table = store.read_table()
-    top1 = dict(zip(table.point_id.tolist(), fixed_choice(table, "sam-top1").tolist(), strict=True))
+    top1 = dict(zip(table.point_id.tolist(), baseline_choice(table, "sam-top1").tolist(), strict=True))
     points = {int(i): (float(x), float(y)) for i, (x, y) in zip(table.point_id, table.point_xy, strict=True)}
     for image_id in list(truth.images)[:count]:
         image = truth.images[image_id]

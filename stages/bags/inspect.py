@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from sapnet_pipe.data.bag_store.choice import FIXED_RULES, TOKENS, best_in_bag, fixed_choice
 from sapnet_pipe.data.bag_store.filesystem import Location
+from sapnet_pipe.data.bag_store.masks import TOKENS
 from sapnet_pipe.data.bag_store.store import BagStore
-from sapnet_pipe.data.bag_store.table import BagTable
+from sapnet_pipe.data.bag_store.table import BASELINES, BagTable, baseline_choice, best_in_bag
 from sapnet_pipe.data.coco.instances import InstanceDataset, counts_of
 from sapnet_pipe.data.coco.masks import rle_iou
 from sapnet_pipe.data.errors import UserError
@@ -43,7 +43,7 @@ class BagsReport:
         score, stability, area: Quantiles (`QUANTILES`) over all masks.
         area_share: Share of masks that COCO calls small, medium and large.
         categories: Number of points by category name.
-        quality: By fixed rule, and for the best mask of each bag (``oracle``); None without truth.
+        quality: By baseline, and for the best mask of each bag (``oracle``); None without truth.
         points_with_truth: Points whose id is that of a true object (no crowds).
     """
 
@@ -88,10 +88,11 @@ def inspect(path: Location, truth: InstanceDataset | None = None, *, quiet: bool
     """
     store = BagStore.open(path, allow_part=True)
     table = store.read_table()
+    masks = table.masks
     iou = None if truth is None else mask_ious(store, table, truth, quiet=quiet)
     names = {category.category_id: category.name for category in store.categories}
     sizes, size = np.bincount(table.bag_sizes), sum(entry.bytes for entry in store.manifest.shards)
-    prompt = table.source // TOKENS
+    prompt = masks.source // TOKENS
     matched = 0 if iou is None else int((~np.isnan(iou[table.offsets[:-1]])).sum())
     return BagsReport(
         store=path,
@@ -105,16 +106,16 @@ def inspect(path: Location, truth: InstanceDataset | None = None, *, quiet: bool
         images=store.manifest.images,
         failed_images=len(store.manifest.failed),
         points=len(table),
-        masks=len(table.score),
+        masks=len(masks),
         bytes=size,
-        bytes_per_mask=size / len(table.score),
+        bytes_per_mask=size / len(masks),
         dropped=dict(store.manifest.dropped),
         bag_sizes={size: int(count) for size, count in enumerate(sizes) if count},
         prompts={name: int((prompt == place).sum()) for place, name in enumerate(_PROMPTS)},
-        score=_quantiles(table.score),
-        stability=_quantiles(table.stability),
-        area=_quantiles(table.area),
-        area_share=_area_share(table.area),
+        score=_quantiles(masks.score),
+        stability=_quantiles(masks.stability),
+        area=_quantiles(masks.area),
+        area_share=_area_share(masks.area),
         categories={names[int(key)]: int((table.category_id == key).sum()) for key in np.unique(table.category_id)},
         quality=None if iou is None else choice_quality(table, iou),
         points_with_truth=matched,
@@ -127,7 +128,7 @@ def mask_ious(store: BagStore, table: BagTable, truth: InstanceDataset, *, quiet
     Raises: UserError if no point has a truth, or its image is of another size.
     """
     objects = {annotation.annotation_id: annotation for annotation in truth.annotations if not annotation.iscrowd}
-    iou = np.full(len(table.score), np.nan)
+    iou = np.full(len(table.masks), np.nan)
     row = 0
     for image_id, masks in tqdm(store.iter_masks(), total=store.manifest.images, desc="comparing", disable=quiet):
         height, width = int(table.height[row]), int(table.width[row])
@@ -136,12 +137,11 @@ def mask_ious(store: BagStore, table: BagTable, truth: InstanceDataset, *, quiet
             problem = f"but image {image_id} of the store is {width} wide and {height} high"
             value = f"{image.width} x {image.height}"
             raise UserError(truth.source, f"images[id={image_id}]", value, problem, "Give the truth of these images")
-        for point_id, counts in masks.items():
+        for point_id, rles in masks.items():
             annotation = objects.get(point_id)
             if image is not None and annotation is not None and annotation.image_id == image_id:
-                true_counts = counts_of(annotation, image, file=truth.source)
-                bag = slice(table.offsets[row], table.offsets[row + 1])
-                iou[bag] = _bag_ious(store.folder, point_id, counts, true_counts, (height, width))
+                true_rle = counts_of(annotation, image, file=truth.source)
+                iou[table.bag(row)] = _bag_ious(store.folder, point_id, rles, true_rle, (height, width))
             row += 1
     if np.isnan(iou).all():
         hint = "Give the file that the points were made from"
@@ -150,25 +150,25 @@ def mask_ious(store: BagStore, table: BagTable, truth: InstanceDataset, *, quiet
 
 
 def _bag_ious(
-    folder: Location, point_id: int, counts: list[bytes], true_counts: bytes, size: tuple[int, int]
+    folder: Location, point_id: int, rles: list[bytes], true_rle: bytes, size: tuple[int, int]
 ) -> NDArray[np.float64]:
     try:
-        return rle_iou(counts, [true_counts], *size)[:, 0]
+        return rle_iou(rles, [true_rle], *size)[:, 0]
     except ValueError as error:
         problem = f"a mask that cannot be read ({error})"
         raise UserError(folder, "mask_counts", f"point {point_id}", problem, "Check it with bags verify") from error
 
 
 def choice_quality(table: BagTable, iou: NDArray[np.float64]) -> dict[str, ChoiceQuality]:
-    """Quality of every fixed rule and of the oracle, over the bags whose IoUs are known.
+    """Quality of every baseline and of the oracle, over the bags whose IoUs are known.
 
     Args:
         iou: (T,) as `mask_ious` returns it.
     """
     known = ~np.isnan(iou[table.offsets[:-1]])
-    choices = {rule: fixed_choice(table, rule) for rule in FIXED_RULES}
+    choices = {name: baseline_choice(table, name) for name in BASELINES}
     choices["oracle"] = best_in_bag(np.nan_to_num(iou, nan=-1.0), table.offsets)
-    return {rule: _quality(iou[table.offsets[:-1] + choice][known]) for rule, choice in choices.items()}
+    return {name: _quality(iou[table.offsets[:-1] + choice][known]) for name, choice in choices.items()}
 
 
 def _quality(iou: NDArray[np.float64]) -> ChoiceQuality:

@@ -8,13 +8,13 @@ three masks of the point alone always stay, alike or not: the baselines (top-1, 
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sapnet_pipe.data.bag_store.choice import TOKENS
+from sapnet_pipe.data.bag_store.masks import TOKENS, MaskColumns, MaskFigures
 from sapnet_pipe.data.bag_store.schema import Bag
 from sapnet_pipe.data.coco.instances import ImageRecord
 from sapnet_pipe.data.coco.masks import encode_mask, rle_iou
@@ -87,7 +87,7 @@ def prompt(sam: SamPrompter, encoded: EncodedImage, points: Sequence[Point], rec
     alone = sam.point_masks(encoded, xy)
     if not recipe.refine:
         return [PromptedPoint(point, masks) for point, masks in zip(points, alone, strict=True)]
-    boxes = [masks.box_xyxy[masks.area > 0] for masks in alone]
+    boxes = [masks.figures.box_xyxy[masks.figures.area > 0] for masks in alone]
     sizes = [len(part) for part in boxes]
     again = np.repeat(xy, sizes, axis=0)
     if recipe.second_point == "innermost":
@@ -101,93 +101,75 @@ def prompt(sam: SamPrompter, encoded: EncodedImage, points: Sequence[Point], rec
 
 def _innermost(alone: Sequence[DecodedMasks], click_xy: NDArray[np.float64]) -> NDArray[np.float64]:
     """(P, 2) innermost points of the masks that are not empty; the click where a mask is too small to have one."""
-    points = [masks.innermost_xy[masks.area > 0] for masks in alone if masks.innermost_xy is not None]
+    points = [masks.innermost_xy[masks.figures.area > 0] for masks in alone if masks.innermost_xy is not None]
     innermost = np.concatenate([np.zeros((0, 2)), *points])
     return np.where(np.isnan(innermost), click_xy, innermost)
 
 
 def make_bag(image: ImageRecord, prompted: PromptedPoint, recipe: Recipe) -> tuple[Bag, Counter[str]]:
-    """The bag of one point, and what was left out of it by reason; run-length codes are made here, on the CPU.
+    """The bag of one point, and what was left out of it by reason; the RLEs are made here, on the CPU.
 
     A point for which all three masks of SAM are empty keeps the pixel under it, so that no bag is empty.
     """
-    candidates = _Candidates(image.height, image.width)
+    point, candidates = prompted.point, _Candidates(image.height, image.width)
     candidates.add(prompted.alone, 0, None)
-    if not candidates.counts:
-        candidates.add_pixel(prompted.point.xy, prompted.alone)
-    tokens = list(candidates.source)  # of prompt 0, so these are the tokens 1..3
+    if not candidates.rle:
+        candidates.add_pixel(point.xy, prompted.alone)
+    tokens = [int(figures.source[0]) for figures in candidates.figures]  # of prompt 0, so these are the tokens 1..3
     for token, refined in zip(tokens, prompted.refined, strict=False):
         candidates.add(refined, token, recipe.duplicate_iou)
-    return candidates.bag(image, prompted.point), candidates.dropped
+    bag = Bag(
+        image_id=image.image_id,
+        file_name=image.file_name,
+        height=image.height,
+        width=image.width,
+        point_id=point.point_id,
+        category_id=point.category_id,
+        point_xy=point.xy,
+        masks=candidates.masks(),
+    )
+    return bag, candidates.dropped
 
 
-@dataclass(slots=True)
 class _Candidates:
     """The masks of a bag as they gather, and a count of those left out."""
 
-    height: int
-    width: int
-    counts: list[bytes] = field(default_factory=list)
-    box: list[NDArray[np.float32]] = field(default_factory=list)
-    area: list[int] = field(default_factory=list)
-    score: list[float] = field(default_factory=list)
-    stability: list[float] = field(default_factory=list)
-    source: list[int] = field(default_factory=list)
-    feature: list[NDArray[np.float16]] = field(default_factory=list)
-    dropped: Counter[str] = field(default_factory=Counter)
+    def __init__(self, height: int, width: int) -> None:
+        self.height, self.width = height, width
+        self.rle: list[bytes] = []
+        self.figures: list[MaskFigures] = []
+        self.dropped: Counter[str] = Counter()
 
     def add(self, decoded: DecodedMasks, prompt_number: int, duplicate_iou: float | None) -> None:
         """Take the masks that are not empty and, if an IoU is given, not nearly equal to one already there."""
-        for place, code in enumerate(decoded.codes):
-            if not decoded.area[place]:
+        for place, make_rle in enumerate(decoded.make_rle):
+            if not decoded.figures.area[place]:
                 self.dropped[EMPTY] += 1
                 continue
-            counts = code()
-            if duplicate_iou is not None and self._greatest_iou(counts) > duplicate_iou:
+            rle = make_rle()
+            if duplicate_iou is not None and self._greatest_iou(rle) > duplicate_iou:
                 self.dropped[DUPLICATE] += 1
                 continue
-            self.counts.append(counts)
-            self.box.append(decoded.box_xyxy[place])
-            self.area.append(int(decoded.area[place]))
-            self.stability.append(decoded.stability[place])
-            self._append(decoded, place, prompt_number)
+            figures = decoded.figures.take([place])
+            self.rle.append(rle)
+            self.figures.append(replace(figures, source=figures.source + np.int8(prompt_number * TOKENS)))
 
     def add_pixel(self, point_xy: tuple[float, float], decoded: DecodedMasks) -> None:
         """Take the pixel under the point, in the name of SAM's best token: no bag is ever empty."""
         column, row = int(point_xy[0]), int(point_xy[1])
         mask = np.zeros((self.height, self.width), bool)
         mask[row, column] = True
-        self.counts.append(encode_mask(mask))
-        self.box.append(np.array([column, row, column + 1, row + 1], np.float32))
-        self.area.append(1)
-        self.stability.append(0.0)
-        self._append(decoded, int(decoded.score.argmax()), 0)
+        figures = decoded.figures.take([int(decoded.figures.score.argmax())])
+        box_xyxy = np.array([[column, row, column + 1, row + 1]], np.float32)
+        self.rle.append(encode_mask(mask))
+        self.figures.append(
+            replace(figures, box_xyxy=box_xyxy, area=np.ones(1, np.int32), stability=np.zeros(1, np.float32))
+        )
         self.dropped[PIXEL] += 1
 
-    def bag(self, image: ImageRecord, point: Point) -> Bag:
-        """All of them as the bag of `point`."""
-        return Bag(
-            image_id=image.image_id,
-            file_name=image.file_name,
-            height=image.height,
-            width=image.width,
-            point_id=point.point_id,
-            category_id=point.category_id,
-            point_xy=point.xy,
-            counts=self.counts,
-            box_xyxy=np.stack(self.box),
-            area=np.array(self.area, np.int32),
-            score=np.array(self.score, np.float32),
-            stability=np.array(self.stability, np.float32),
-            source=np.array(self.source, np.int8),
-            feature=np.stack(self.feature) if self.feature else None,
-        )
+    def masks(self) -> MaskColumns:
+        """All of them."""
+        return MaskFigures.concat(self.figures).with_rle(self.rle)
 
-    def _append(self, decoded: DecodedMasks, place: int, prompt_number: int) -> None:
-        self.score.append(decoded.score[place])
-        self.source.append(prompt_number * TOKENS + int(decoded.token[place]))
-        if decoded.feature is not None:
-            self.feature.append(decoded.feature[place])
-
-    def _greatest_iou(self, counts: bytes) -> float:
-        return float(rle_iou([counts], self.counts, self.height, self.width).max(initial=0.0))
+    def _greatest_iou(self, rle: bytes) -> float:
+        return float(rle_iou([rle], self.rle, self.height, self.width).max(initial=0.0))

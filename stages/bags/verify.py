@@ -11,12 +11,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from sapnet_pipe.data.bag_store.choice import TOKENS
+from sapnet_pipe.data.bag_store.decoding import bag_table, rles_of
 from sapnet_pipe.data.bag_store.filesystem import Location, StoreFolder, store_folder
 from sapnet_pipe.data.bag_store.manifest import MANIFEST, BagManifest, ShardEntry, read_manifest
-from sapnet_pipe.data.bag_store.schema import FEATURE_COLUMN, FailedImage, ShardLabel
+from sapnet_pipe.data.bag_store.masks import TOKENS
+from sapnet_pipe.data.bag_store.schema import FailedImage, ShardLabel
 from sapnet_pipe.data.bag_store.store import open_shard
-from sapnet_pipe.data.bag_store.table import BagTable, bag_table
+from sapnet_pipe.data.bag_store.table import BagTable
 from sapnet_pipe.data.coco.masks import check_counts, rle_area, rle_box
 from sapnet_pipe.data.errors import UserError
 
@@ -92,7 +93,7 @@ class _Shard:
     entry: ShardEntry
     label: ShardLabel
     table: BagTable
-    counts: list[bytes]
+    rles: list[bytes]
 
     def fault(self, field: str, value: object, problem: str) -> UserError:
         return UserError(self.path, field, value, problem, _HINT)
@@ -134,16 +135,13 @@ def _read_whole(folder: StoreFolder, entry: ShardEntry, fingerprint: str) -> _Sh
         rows = file.read(use_threads=False)
         if any(_nulls(rows[name].combine_chunks()) for name in rows.column_names):
             raise ValueError("a value is null")
-        counts = rows["mask_counts"].combine_chunks()
         table = bag_table([rows])
         if len(table) == 0 and not label.failed:
             raise ValueError("it is empty")
-        widths = [counts, *(rows[name].combine_chunks() for name in rows.column_names if name == FEATURE_COLUMN)]
-        if any(not np.array_equal(np.diff(lists.offsets), table.bag_sizes) for lists in widths):
-            raise ValueError("the lists of a bag are not of one length")
+        rles = rles_of(rows, table.bag_sizes)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise UserError(path, "content", path, f"not a bag shard ({error})", _HINT) from error
-    return _Shard(path, entry, label, table, counts.flatten().to_pylist())
+    return _Shard(path, entry, label, table, rles)
 
 
 def _nulls(array: pa.Array) -> int:
@@ -153,7 +151,7 @@ def _nulls(array: pa.Array) -> int:
 
 def _faults(shard: _Shard, manifest: BagManifest, last: tuple[float, float]) -> Iterator[UserError]:
     table, entry = shard.table, shard.entry
-    found = {"rows": len(table), "masks": len(table.score), "images": len(np.unique(table.image_id))}
+    found = {"rows": len(table), "masks": len(table.masks), "images": len(np.unique(table.image_id))}
     if len(table):
         found |= {"first_image_id": int(table.image_id[0]), "last_image_id": int(table.image_id[-1])}
     for name, value in found.items():
@@ -176,25 +174,25 @@ def _faults(shard: _Shard, manifest: BagManifest, last: tuple[float, float]) -> 
 
 
 def _mask_faults(shard: _Shard) -> Iterator[UserError]:
-    table = shard.table
+    table, masks = shard.table, shard.table.masks
     row_of = np.repeat(np.arange(len(table)), table.bag_sizes)
-    repeated = np.concatenate([[False], (np.diff(table.source) <= 0) & (np.diff(row_of) == 0)])
+    repeated = np.concatenate([[False], (np.diff(masks.source) <= 0) & (np.diff(row_of) == 0)])
     yield from shard.mask_fault(repeated, "mask_source", "out of order within its bag")
-    unknown = np.logical_or(table.source < 0, table.source >= _PROMPTS * TOKENS)
+    unknown = np.logical_or(masks.source < 0, masks.source >= _PROMPTS * TOKENS)
     yield from shard.mask_fault(unknown, "mask_source", "not a prompt and token of SAM")
-    yield from shard.mask_fault(~np.isfinite(table.score), "mask_score", "not a finite number")
-    yield from shard.mask_fault(~((table.stability >= 0) & (table.stability <= 1)), "mask_stability", "not within 0..1")
-    broken, boxes, areas = (np.zeros(len(shard.counts), bool) for _ in range(3))
-    for place, code in enumerate(shard.counts):
+    yield from shard.mask_fault(~np.isfinite(masks.score), "mask_score", "not a finite number")
+    yield from shard.mask_fault(~((masks.stability >= 0) & (masks.stability <= 1)), "mask_stability", "not within 0..1")
+    broken, boxes, areas = (np.zeros(len(shard.rles), bool) for _ in range(3))
+    for place, rle in enumerate(shard.rles):
         height, width = int(table.height[row_of[place]]), int(table.width[row_of[place]])
         try:
-            check_counts(code, height, width)
+            check_counts(rle, height, width)
         except ValueError:
             broken[place] = True
             continue
-        area = rle_area(code, height, width)
-        areas[place] = area != table.area[place] or area == 0
-        boxes[place] = not np.array_equal(rle_box(code, height, width), table.box_xyxy[place])
+        area = rle_area(rle, height, width)
+        areas[place] = area != masks.area[place] or area == 0
+        boxes[place] = not np.array_equal(rle_box(rle, height, width), masks.box_xyxy[place])
     yield from shard.mask_fault(broken, "mask_counts", "an RLE that does not decode to the size of its image")
     yield from shard.mask_fault(areas, "mask_area", "not the area of its RLE")
     yield from shard.mask_fault(boxes, "mask_box", "not the box of its RLE")

@@ -21,7 +21,7 @@ from sapnet_pipe.stages.select.batches.bag_images import BagImages, group_images
 from sapnet_pipe.stages.select.config import TRAINED_METHODS, SelectConfig, for_frozen, for_method
 from sapnet_pipe.stages.select.frozen.source import FrozenSource, open_source
 from sapnet_pipe.stages.select.learn import Learned, cannot_learn, learn
-from sapnet_pipe.stages.select.selection.baselines import as_selection, select_by_rule
+from sapnet_pipe.stages.select.selection.baselines import as_selection, select_baseline
 from sapnet_pipe.stages.select.selection.choose import Selection
 from sapnet_pipe.stages.select.selection.export import export_labels
 from sapnet_pipe.stages.select.selection.pass_over import explain_rule, select_all
@@ -113,7 +113,7 @@ def run(
         method=config.method,
         images=len(images),
         points=len(table),
-        masks=len(table.score),
+        masks=len(table.masks),
         labels=labels,
         pseudo_labels=out / PSEUDO_LABELS,
         explanations=out / EXPLANATIONS if explain else None,
@@ -166,7 +166,7 @@ class _Job:
             if source == "oracle" and overlap is not None:
                 selection = as_selection(table, oracle_choice(table, overlap))
             else:
-                selection = select_by_rule(table, source)
+                selection = select_baseline(table, source)
             if writer is not None:
                 explain_rule(writer, self.images, selection)
             return _Made(selection, source, learned, reason)

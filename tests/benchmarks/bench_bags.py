@@ -179,7 +179,7 @@ class Speeds:
         for bag, annotation in zip(bags, self._predicted(points), strict=True) if check else ():
             codes = [code["counts"].encode() for code in annotation["segmentation"]]
             filled = [code for code in codes if coco_mask.area({"size": list(image.original_size), "counts": code})]
-            if list(bag.counts) != filled:
+            if bag.masks.rle != filled:
                 raise SystemExit(f"point {bag.point_id}: the masks are not those of SamPredictor")
 
 

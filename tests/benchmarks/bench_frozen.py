@@ -15,10 +15,10 @@ import numpy as np
 from PIL import Image
 
 from sapnet_pipe.data.bag_store.manifest import BagIdentity
+from sapnet_pipe.data.bag_store.masks import MaskColumns
 from sapnet_pipe.data.bag_store.schema import Bag
 from sapnet_pipe.data.bag_store.store import BagStore
 from sapnet_pipe.data.bag_store.writer import open_writer
-from sapnet_pipe.data.boxes import mask_to_box
 from sapnet_pipe.data.coco.instances import Category
 from sapnet_pipe.data.coco.masks import encode_masks
 from sapnet_pipe.pipeline.settings import resolve_settings
@@ -85,10 +85,11 @@ def _bags(rng: np.random.Generator) -> Iterator[Bag]:
         for mask in masks:
             left, up, right, down = rng.integers(5, 30, 4)
             mask[y - up : y + down, x - left : x + right] = True
-        boxes = np.stack([mask_to_box(mask) for mask in masks])
         scores, image = rng.uniform(0.5, 0.9, (2, MASKS)).astype(np.float32), index // POINTS + 1
-        area, source = masks.sum(axis=(1, 2)).astype(np.int32), np.arange(1, MASKS + 1, dtype=np.int8)
+        source = np.arange(1, MASKS + 1, dtype=np.int8)
         yield Bag(
             image, f"{image}.png", SIDE, SIDE, index + 1, int(rng.integers(1, CLASSES + 1)), (float(x), float(y)),
-            encode_masks(masks), boxes, area, scores[0], scores[1], source,
+            MaskColumns.from_rle(
+                encode_masks(masks), SIDE, SIDE, score=scores[0], stability=scores[1], source=source
+            ),
         )  # fmt: skip

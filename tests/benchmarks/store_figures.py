@@ -17,12 +17,13 @@ import cv2
 import numpy as np
 
 from sapnet_pipe.data.bag_store.manifest import BagIdentity
+from sapnet_pipe.data.bag_store.masks import MaskColumns
 from sapnet_pipe.data.bag_store.schema import Bag
 from sapnet_pipe.data.bag_store.store import BagStore
 from sapnet_pipe.data.bag_store.writer import open_writer
 from sapnet_pipe.data.boxes import xyxy_to_xywh
 from sapnet_pipe.data.coco.instances import Category
-from sapnet_pipe.data.coco.masks import encode_masks, rle_area, rle_box, runs_of
+from sapnet_pipe.data.coco.masks import encode_masks, runs_of
 
 HEIGHT, WIDTH, MASKS, PER_IMAGE, SHARD_IMAGES = 480, 640, 6, 7, 64
 COCO_POINTS = 850_000
@@ -48,7 +49,7 @@ def store_figures(
         figures = _store_seconds(store)
         figures |= {"points": len(store.read_table()), "masks": store.manifest.masks, "json_points": json_points}
         figures["store_bytes_per_mask"] = sum(entry.bytes for entry in store.manifest.shards) / store.manifest.masks
-        counts = sum(len(code) for bag in pool for code in bag.counts) / sum(len(bag.counts) for bag in pool)
+        counts = sum(len(code) for bag in pool for code in bag.masks.rle) / sum(len(bag.masks) for bag in pool)
         figures["rle_bytes_per_mask"] = counts
         for name, form in (("json", json_of), ("coco_json", coco_json_of), ("uncompressed_json", uncompressed_json_of)):
             figures |= _json_figures(Path(folder) / f"{name}.json", name, form(repeated(pool, json_points)), points)
@@ -135,7 +136,7 @@ def uncompressed_json_of(bags: Iterator[Bag]) -> Any:
     return document
 
 
-def _bag(point_id: int, point_xy: tuple[float, float], counts: list[bytes], rng: np.random.Generator) -> Bag:
+def _bag(point_id: int, point_xy: tuple[float, float], rle: list[bytes], rng: np.random.Generator) -> Bag:
     return Bag(
         image_id=0,
         file_name="",
@@ -144,25 +145,28 @@ def _bag(point_id: int, point_xy: tuple[float, float], counts: list[bytes], rng:
         point_id=point_id,
         category_id=1,
         point_xy=point_xy,
-        counts=counts,
-        box_xyxy=np.stack([rle_box(code, HEIGHT, WIDTH) for code in counts]),
-        area=np.array([rle_area(code, HEIGHT, WIDTH) for code in counts], np.int32),
-        score=rng.uniform(0.5, 1, MASKS).astype(np.float32),
-        stability=rng.uniform(0.5, 1, MASKS).astype(np.float32),
-        source=np.array([1, 2, 3, 4, 8, 12], np.int8),
+        masks=MaskColumns.from_rle(
+            rle,
+            HEIGHT,
+            WIDTH,
+            score=rng.uniform(0.5, 1, MASKS).astype(np.float32),
+            stability=rng.uniform(0.5, 1, MASKS).astype(np.float32),
+            source=np.array([1, 2, 3, 4, 8, 12], np.int8),
+        ),
     )
 
 
 def _columns(bag: Bag) -> list[dict[str, Any]]:
     """What is known of every mask but its runs; floats in the shortest form that names the float32."""
-    score, stability = (values.astype(str).astype(float).tolist() for values in (bag.score, bag.stability))
-    boxes = xyxy_to_xywh(bag.box_xyxy).tolist()
-    rows = zip(boxes, bag.area.tolist(), score, stability, bag.source.tolist(), strict=True)
+    masks = bag.masks
+    score, stability = (values.astype(str).astype(float).tolist() for values in (masks.score, masks.stability))
+    boxes = xyxy_to_xywh(masks.box_xyxy).tolist()
+    rows = zip(boxes, masks.area.tolist(), score, stability, masks.source.tolist(), strict=True)
     return [dict(zip(("bbox", "area", "score", "stability", "source"), row, strict=True)) for row in rows]
 
 
 def _rle(bag: Bag, place: int) -> dict[str, Any]:
-    return {"size": [bag.height, bag.width], "counts": bag.counts[place].decode("ascii")}
+    return {"size": [bag.height, bag.width], "counts": bag.masks.rle[place].decode("ascii")}
 
 
 def _store_seconds(store: BagStore) -> dict[str, Any]:

@@ -125,8 +125,8 @@ class SamPrompter:
         decoded: list[DecodedMasks] = []
         for part in self._batches(len(point_xy)):
             low_res, score = self._decode(image, point_xy[part], None)
-            made = self._masks(image, low_res[:, 1:], score[:, 1:], np.tile(_POINT_TOKENS, len(score)))
-            decoded += [made.rows(start, start + 3) for start in range(0, len(made), 3)]
+            masks = self._masks(image, low_res[:, 1:], score[:, 1:], np.tile(_POINT_TOKENS, len(score)))
+            decoded += [masks.rows(start, start + 3) for start in range(0, len(masks), 3)]
         return decoded
 
     @torch.inference_mode()
@@ -146,8 +146,8 @@ class SamPrompter:
             best = score.argmax(dim=1, keepdim=True)
             rows = torch.arange(len(best), device=best.device)[:, None]
             token = best[:, 0].cpu().numpy().astype(np.int8)
-            made = self._masks(image, low_res[rows, best], score[rows, best], token)
-            decoded += [made.rows(row, row + 1) for row in range(len(made))]
+            masks = self._masks(image, low_res[rows, best], score[rows, best], token)
+            decoded += [masks.rows(row, row + 1) for row in range(len(masks))]
         return decoded
 
     def _batches(self, prompts: int) -> list[slice]:
@@ -172,15 +172,15 @@ class SamPrompter:
     def _masks(self, image: EncodedImage, low_res: Tensor, score: Tensor, token: NDArray[np.int8]) -> DecodedMasks:
         """(B, T, h, w) logits and (B, T) scores to B * T masks in original resolution."""
         logits = low_res.flatten(0, 1)
-        made = self._enlarger.enlarge(logits, score.flatten(), token, (image.input_size, image.original_size))
+        masks = self._enlarger.enlarge(logits, score.flatten(), token, (image.input_size, image.original_size))
         threshold, side = self._sam.mask_threshold, self._sam.image_encoder.img_size
         if self._options.features:
             feature = pooled_features(image.features, logits, threshold, image.input_size, side)
-            made = replace(made, feature=feature)
+            masks = replace(masks, figures=replace(masks.figures, feature=feature))
         if self._options.innermost:
             points = innermost_points(logits, threshold, image.input_size, image.original_size, side)
-            made = replace(made, innermost_xy=points)
-        return made
+            masks = replace(masks, innermost_xy=points)
+        return masks
 
 
 def load_sam(model: str, path: Path, device: torch.device, options: SamOptions = EXACT) -> SamPrompter:

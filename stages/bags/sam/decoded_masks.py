@@ -1,7 +1,7 @@
-"""What SAM's decoder gives: masks on their way to run-length codes, and what is known of them already.
+"""What SAM's decoder gives: masks on their way to RLEs, and what is known of them already.
 
-Boxes, areas and scores are needed at once (boxes are the next prompt); the codes are not, so they are made when they
-are asked for, in another thread. Where the masks lie on a GPU, only the places where their colour changes come here.
+Boxes, areas and scores are needed at once (boxes are the next prompt); the RLEs are not, so they are made when they are
+asked for, in another thread. Where the masks lie on a GPU, only the places where their colour changes come here.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,62 +14,51 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sapnet_pipe.data.bag_store.masks import MaskFigures
 from sapnet_pipe.data.coco.masks import counts_of_runs, encode_mask
 
 
 @dataclass(frozen=True, slots=True)
-class DecodedMasks:
-    """M masks.
+class BinaryMasks:
+    """M masks in original resolution.
 
     Args:
-        codes: M functions, each makes the COCO compressed counts of its mask in original resolution.
+        make_rle: M functions, each makes the COCO compressed RLE of its mask.
         box_xyxy: (M, 4) float32 original pixels, right and bottom exclusive; zeros where a mask is empty.
         area: (M,) int32 pixels.
-        score, stability: (M,) float32, SAM's predicted IoU, and the IoU of the mask at a raised and a lowered
-            threshold.
-        token: (M,) int8, the mask token that made it.
-        feature: (M, C) float16, SAM's image features averaged over the mask; None if they were not asked for.
+    """
+
+    make_rle: Sequence[Callable[[], bytes]]
+    box_xyxy: NDArray[np.float32]
+    area: NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedMasks:
+    """M masks that one or more prompts gave.
+
+    Args:
+        make_rle: As in `BinaryMasks`.
+        figures: What is known of the masks; an empty one has a box of zeros, and `source` is the mask token alone.
         innermost_xy: (M, 2) original pixels, the place farthest from the mask's border, NaN where a mask is (nearly)
             empty; None if it was not asked for.
     """
 
-    codes: Sequence[Callable[[], bytes]]
-    box_xyxy: NDArray[np.float32]
-    area: NDArray[np.int32]
-    score: NDArray[np.float32]
-    stability: NDArray[np.float32]
-    token: NDArray[np.int8]
-    feature: NDArray[np.float16] | None = None
+    make_rle: Sequence[Callable[[], bytes]]
+    figures: MaskFigures
     innermost_xy: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
-        return len(self.codes)
+        return len(self.make_rle)
 
     def rows(self, start: int, stop: int) -> "DecodedMasks":
         """The masks `start` to `stop` - 1."""
         part = slice(start, stop)
-        return DecodedMasks(
-            self.codes[part],
-            self.box_xyxy[part],
-            self.area[part],
-            self.score[part],
-            self.stability[part],
-            self.token[part],
-            None if self.feature is None else self.feature[part],
-            None if self.innermost_xy is None else self.innermost_xy[part],
-        )
+        innermost_xy = None if self.innermost_xy is None else self.innermost_xy[part]
+        return DecodedMasks(self.make_rle[part], self.figures.take(part), innermost_xy)
 
 
-@dataclass(frozen=True, slots=True)
-class BinaryMasks:
-    """Masks of a `DecodedMasks` before their scores are known to them: codes, boxes and areas as there."""
-
-    codes: Sequence[Callable[[], bytes]]
-    box_xyxy: NDArray[np.float32]
-    area: NDArray[np.int32]
-
-
-def masks_at_hand(masks: NDArray[np.bool_]) -> BinaryMasks:
+def masks_in_memory(masks: NDArray[np.bool_]) -> BinaryMasks:
     """(M, H, W) masks in this machine's memory."""
     boxes = np.array([_box(mask) for mask in masks], np.float32).reshape(-1, 4)
     area = np.array([np.count_nonzero(mask) for mask in masks], np.int32)
@@ -81,7 +70,7 @@ def masks_on_device(masks: Tensor) -> BinaryMasks:
     height, width = masks.shape[1:]
     places = colour_changes(masks)
     boxes, area = device_boxes(masks).cpu().numpy(), masks.sum(dim=(1, 2), dtype=torch.int32).cpu().numpy()
-    return BinaryMasks([partial(counts_of_changes, part, height, width) for part in places], boxes, area)
+    return BinaryMasks([partial(rle_of_changes, part, height, width) for part in places], boxes, area)
 
 
 def colour_changes(masks: Tensor) -> list[NDArray[np.int32]]:
@@ -97,8 +86,8 @@ def colour_changes(masks: Tensor) -> list[NDArray[np.int32]]:
     return np.split(places, np.cumsum(sizes)[:-1])
 
 
-def counts_of_changes(places: NDArray[np.int32], height: int, width: int) -> bytes:
-    """The COCO compressed counts of a mask of `colour_changes`."""
+def rle_of_changes(places: NDArray[np.int32], height: int, width: int) -> bytes:
+    """The COCO compressed RLE of a mask of `colour_changes`."""
     runs = np.diff(places, prepend=0, append=height * width)
     return counts_of_runs(runs.tolist(), height, width)
 

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from sapnet_pipe.stages.bags.sam.decoded_masks import BinaryMasks, DecodedMasks, masks_at_hand, masks_on_device
+from sapnet_pipe.data.bag_store.masks import MaskFigures
+from sapnet_pipe.stages.bags.sam.decoded_masks import BinaryMasks, DecodedMasks, masks_in_memory, masks_on_device
 
 STABILITY_OFFSET = 1.0
 # On a CPU one mask at a time: several at once leave the caches and cost three times as much. On a GPU as many as
@@ -32,35 +33,35 @@ class MaskEnlarger:
         Args:
             low_res: (M, h, w) logits.
             score: (M,) predicted IoU.
-            token: (M,).
+            token: (M,) int8, the mask token that made each.
             sizes: (height, width) of the image as SAM saw it, and of the original.
         """
         masks, stability = [], []
         for part in low_res.split(self._at_once(low_res.device.type, sizes[1])):
             logits = self._sam.postprocess_masks(part[None], *sizes)[0]
-            made, steady = self._at_hand(logits) if logits.device.type == "cpu" else self._on_device(logits)
-            masks.append(made)
+            binary, steady = self._in_memory(logits) if logits.device.type == "cpu" else self._on_device(logits)
+            masks.append(binary)
             stability.append(steady)
-        return DecodedMasks(
-            [code for part in masks for code in part.codes],
-            np.concatenate([part.box_xyxy for part in masks]),
-            np.concatenate([part.area for part in masks]),
-            score.float().cpu().numpy(),
-            np.concatenate(stability),
-            token,
+        figures = MaskFigures(
+            box_xyxy=np.concatenate([part.box_xyxy for part in masks]),
+            area=np.concatenate([part.area for part in masks]),
+            score=score.float().cpu().numpy(),
+            stability=np.concatenate(stability),
+            source=token,
         )
+        return DecodedMasks([make_rle for part in masks for make_rle in part.make_rle], figures)
 
     def _at_once(self, device: str, original_size: tuple[int, int]) -> int:
         pixels = max(original_size[0] * original_size[1], self._sam.image_encoder.img_size**2)
         return 1 if device == "cpu" else max(1, _PIXELS_AT_ONCE // pixels)
 
-    def _at_hand(self, logits: Tensor) -> tuple[BinaryMasks, NDArray[np.float32]]:
+    def _in_memory(self, logits: Tensor) -> tuple[BinaryMasks, NDArray[np.float32]]:
         values, threshold = logits.numpy(), self._sam.mask_threshold
         inner, outer = (
             np.array([np.count_nonzero(mask > threshold + offset) for mask in values], np.float32)
             for offset in (STABILITY_OFFSET, -STABILITY_OFFSET)
         )
-        return masks_at_hand(values > threshold), np.divide(inner, np.maximum(outer, 1), dtype=np.float32)
+        return masks_in_memory(values > threshold), np.divide(inner, np.maximum(outer, 1), dtype=np.float32)
 
     def _on_device(self, logits: Tensor) -> tuple[BinaryMasks, NDArray[np.float32]]:
         threshold = self._sam.mask_threshold

@@ -86,7 +86,7 @@ def padded_bags(table: BagTable, rows: NDArray[np.int64]) -> tuple[NDArray[np.fl
     Returns: boxes (N, M, 4) float32 in original pixels, zeros on padding; valid (N, M) bool.
     """
     index, valid = padded_index(table.offsets, rows)
-    return np.where(valid[..., None], table.box_xyxy[index], 0).astype(np.float32), valid
+    return np.where(valid[..., None], table.masks.box_xyxy[index], 0).astype(np.float32), valid
 
 
 def padded_index(offsets: NDArray[np.int64], rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sapnet_pipe.data.bag_store.schema import FEATURE_COLUMN
+from sapnet_pipe.data.bag_store.masks import FEATURE_COLUMN
 from sapnet_pipe.data.bag_store.store import BagStore
 from sapnet_pipe.stages.select.batches.bag_images import padded_index
 from sapnet_pipe.stages.select.batches.select_batch import SelectBatch

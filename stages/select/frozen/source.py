@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from sapnet_pipe.data.bag_store.schema import FEATURE_COLUMN
+from sapnet_pipe.data.bag_store.masks import FEATURE_COLUMN
 from sapnet_pipe.data.bag_store.store import BagStore
 from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.data.files import disk_errors, read_json

@@ -4,8 +4,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sapnet_pipe.data.bag_store.choice import fixed_choice
-from sapnet_pipe.data.bag_store.table import BagTable
+from sapnet_pipe.data.bag_store.table import BagTable, baseline_choice
 from sapnet_pipe.stages.select.batches.bag_images import padded_index
 from sapnet_pipe.stages.select.method.mps import mps_alternates
 from sapnet_pipe.stages.select.selection.choose import Selection, empty_selection
@@ -13,9 +12,9 @@ from sapnet_pipe.stages.select.selection.choose import Selection, empty_selectio
 CHUNK = 100_000
 
 
-def select_by_rule(table: BagTable, rule: str) -> Selection:
-    """The choice of a fixed rule (``sam-top1``, ``largest``), scored by SAM."""
-    return as_selection(table, fixed_choice(table, rule))
+def select_baseline(table: BagTable, baseline: str) -> Selection:
+    """The choice of a baseline (``sam-top1``, ``largest``), scored by SAM."""
+    return as_selection(table, baseline_choice(table, baseline))
 
 
 def as_selection(table: BagTable, bag_index: NDArray[np.int64]) -> Selection:
@@ -30,7 +29,7 @@ def as_selection(table: BagTable, bag_index: NDArray[np.int64]) -> Selection:
 
 def _fill(result: Selection, table: BagTable, rows: NDArray[np.int64]) -> None:
     index, valid = padded_index(table.offsets, rows)
-    scores = np.where(valid, table.score[index], -np.inf)  # (N, M)
+    scores = np.where(valid, table.masks.score[index], -np.inf)  # (N, M)
     chosen = result.bag_index[rows]
     place = np.arange(len(rows))
     own, others = scores[place, chosen], scores.copy()

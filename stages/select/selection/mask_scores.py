@@ -69,7 +69,7 @@ def explained(
         point_id=table.point_id[rows],
         category_id=table.category_id[rows],
         sizes=valid.sum(axis=1),
-        sam_score=table.score[index[valid]],
+        sam_score=table.masks.score[index[valid]],
         psm_score=flat(scores.psm) if scores else None,
         pdg_score=flat(scores.pdg) if scores else None,
         completeness=flat(scores.completeness) if scores else None,

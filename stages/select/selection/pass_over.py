@@ -92,7 +92,7 @@ def _part(
     moved = move_data_to_device(batch, device)
     output = model(moved, mirror=config.test.flip)
     index, _ = padded_index(images.table.offsets, rows)
-    sam_score = torch.from_numpy(images.table.score[index]).to(device)
+    sam_score = torch.from_numpy(images.table.masks.score[index]).to(device)
     selection = choose(moved, output, sam_score, config.assignment)
     scores = mask_scores(moved, output) if explain else None
     size = np.stack([images.table.height[rows], images.table.width[rows]], axis=1)

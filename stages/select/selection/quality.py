@@ -5,9 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from sapnet_pipe.data.bag_store.choice import FIXED_RULES, best_in_bag, fixed_choice
 from sapnet_pipe.data.bag_store.store import BagStore
-from sapnet_pipe.data.bag_store.table import BagTable
+from sapnet_pipe.data.bag_store.table import BASELINES, BagTable, baseline_choice, best_in_bag
 from sapnet_pipe.data.coco.instances import InstanceDataset, counts_of
 from sapnet_pipe.data.coco.masks import rle_iou
 from sapnet_pipe.data.errors import UserError
@@ -20,7 +19,7 @@ def mask_overlaps(store: BagStore, table: BagTable, truth: InstanceDataset) -> N
     Raises: UserError if the truth knows none of the points, or gives an image another size.
     """
     objects = {a.annotation_id: a for a in truth.annotations if not a.iscrowd}
-    overlap = np.full(len(table.score), np.nan, np.float32)
+    overlap = np.full(len(table.masks), np.nan, np.float32)
     row = 0
     for _, masks in store.iter_masks():
         for point_id, counts in masks.items():
@@ -29,7 +28,7 @@ def mask_overlaps(store: BagStore, table: BagTable, truth: InstanceDataset) -> N
                 true_mask = counts_of(found, truth.images[found.image_id], file=truth.source)
                 height, width = int(table.height[row]), int(table.width[row])
                 _check_size(truth, found.image_id, height, width)
-                overlap[table.offsets[row] : table.offsets[row + 1]] = rle_iou(counts, [true_mask], height, width)[:, 0]
+                overlap[table.bag(row)] = rle_iou(counts, [true_mask], height, width)[:, 0]
             row += 1
     if np.isnan(overlap).all():
         hint = "Give the annotations that the points were made from"
@@ -41,7 +40,7 @@ def oracle_choice(table: BagTable, overlap: NDArray[np.float32]) -> NDArray[np.i
     """The mask of each bag that overlaps the truth most; SAM's top-1 where the truth does not know the point."""
     best = best_in_bag(np.nan_to_num(overlap, nan=-1.0), table.offsets)
     known = ~np.isnan(overlap[table.offsets[:-1]])
-    return np.where(known, best, fixed_choice(table, "sam-top1"))
+    return np.where(known, best, baseline_choice(table, "sam-top1"))
 
 
 def compare_choices(
@@ -60,7 +59,7 @@ def compare_choices(
 
 def baselines(table: BagTable) -> dict[str, NDArray[np.int64]]:
     """The choices that a trained selector has to beat, by name."""
-    return {rule.replace("-", "_"): fixed_choice(table, rule) for rule in FIXED_RULES}
+    return {name.replace("-", "_"): baseline_choice(table, name) for name in BASELINES}
 
 
 def _check_size(truth: InstanceDataset, image_id: int, height: int, width: int) -> None:

@@ -1,16 +1,21 @@
 """Small bags and stores for tests."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sapnet_pipe.data.bag_store.manifest import BagIdentity
+from sapnet_pipe.data.bag_store.masks import MaskColumns, MaskFigures
 from sapnet_pipe.data.bag_store.schema import Bag
 from sapnet_pipe.data.bag_store.store import BagStore
+from sapnet_pipe.data.bag_store.table import BagTable
 from sapnet_pipe.data.bag_store.writer import open_writer
 from sapnet_pipe.data.coco.instances import Category
-from sapnet_pipe.data.coco.masks import encode_masks, rle_area, rle_box
+from sapnet_pipe.data.coco.masks import encode_masks
 
 HEIGHT, WIDTH = 20, 30
 CATEGORIES = (Category(1, "cat"), Category(7, "dog"))
@@ -35,7 +40,6 @@ def make_bag(image_id: int, point_id: int, size: int = 3, *, scores: Sequence[fl
     masks = np.zeros((size, HEIGHT, WIDTH), bool)
     for place in range(size):
         masks[place, image_id % 5 : image_id % 5 + 2 + place, point_id % 7 : point_id % 7 + 4 + 2 * place] = True
-    counts = encode_masks(masks)
     return Bag(
         image_id=image_id,
         file_name=f"folder/{image_id:04d}.jpg",
@@ -44,12 +48,14 @@ def make_bag(image_id: int, point_id: int, size: int = 3, *, scores: Sequence[fl
         point_id=point_id,
         category_id=7 if point_id % 2 else 1,
         point_xy=(point_id % 7 + 0.5, image_id % 5 + 0.25),
-        counts=counts,
-        box_xyxy=np.stack([rle_box(code, HEIGHT, WIDTH) for code in counts]),
-        area=np.array([rle_area(code, HEIGHT, WIDTH) for code in counts], np.int32),
-        score=np.array(scores or np.linspace(0.5, 0.9, size), np.float32),
-        stability=np.linspace(0.8, 1.0, size).astype(np.float32),
-        source=np.array([1, 2, 3, 4, 8, 12][:size], np.int8),
+        masks=MaskColumns.from_rle(
+            encode_masks(masks),
+            HEIGHT,
+            WIDTH,
+            score=np.array(scores or np.linspace(0.5, 0.9, size), np.float32),
+            stability=np.linspace(0.8, 1.0, size).astype(np.float32),
+            source=np.array([1, 2, 3, 4, 8, 12][:size], np.int8),
+        ),
     )
 
 
@@ -63,6 +69,16 @@ def example_shards(images: int = 5, shard_images: int = 2) -> list[list[Bag]]:
         [bag for bags in by_image[start : start + shard_images] for bag in bags]
         for start in range(0, images, shard_images)
     ]
+
+
+def table_columns(table: BagTable) -> dict[str, NDArray]:
+    """Every column of a table that is there, by name."""
+    columns = {**_fields(table), **_fields(table.masks)}
+    return {name: values for name, values in columns.items() if isinstance(values, np.ndarray)}
+
+
+def _fields(record: BagTable | MaskFigures) -> dict[str, Any]:
+    return {item.name: getattr(record, item.name) for item in dataclasses.fields(record)}
 
 
 def write_store(folder: Path | str, shards: Sequence[Sequence[Bag]] | None = None, **changes: object) -> BagStore:

@@ -39,7 +39,7 @@ for image in range(0, 100_000, 1000):
     store.read_masks(image)
 per_image = (time.monotonic() - start) / 100
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-sys.stdout.write(json.dumps({"points": len(table), "masks": len(table.score), "seconds": seconds, "mib": peak,
+sys.stdout.write(json.dumps({"points": len(table), "masks": len(table.masks), "seconds": seconds, "mib": peak,
                              "seconds_per_image": per_image}))
 """
 

@@ -155,8 +155,8 @@ def test_point_masks_are_a_store_of_their_own_with_the_same_points(work: Path) -
     before, after = whole.read_table(), fewer.read_table()
     assert after.point_id.tolist() == before.point_id.tolist()
     assert fewer.fingerprint != whole.fingerprint
-    assert (after.source < 4).all()
-    assert len(after.score) == int((before.source < 4).sum())
+    assert (after.masks.source < 4).all()
+    assert len(after.masks) == int((before.masks.source < 4).sum())
     assert write_point_masks(whole, work / "fewer").manifest == fewer.manifest
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from sapnet_pipe.data.bag_store.masks import MaskFigures
 from sapnet_pipe.data.coco.instances import Category, ImageRecord
 from sapnet_pipe.data.points.point_set import build_point_set
 from sapnet_pipe.data.points.reader import PointSet, read_points, write_points
@@ -14,7 +15,7 @@ from sapnet_pipe.stages.bags import worker
 from sapnet_pipe.stages.bags.config import BagsConfig
 from sapnet_pipe.stages.bags.sam.adapter import load_sam
 from sapnet_pipe.stages.bags.sam.checkpoints import TINY_WEIGHTS
-from sapnet_pipe.stages.bags.sam.decoded_masks import DecodedMasks, masks_at_hand
+from sapnet_pipe.stages.bags.sam.decoded_masks import DecodedMasks, masks_in_memory
 from tests.places import SHARED
 
 
@@ -71,8 +72,11 @@ def points(tmp_path, images_dir) -> PointSet:
 
 def decoded_of(masks, score, stability, token) -> DecodedMasks:
     """(M, H, W) masks as SAM's decoder would give them."""
-    made = masks_at_hand(masks)
-    return DecodedMasks(made.codes, made.box_xyxy, made.area, score, stability, token)
+    binary = masks_in_memory(masks)
+    figures = MaskFigures(
+        box_xyxy=binary.box_xyxy, area=binary.area, score=score, stability=stability, source=np.array(token, np.int8)
+    )
+    return DecodedMasks(binary.make_rle, figures)
 
 
 class BrightnessSam:

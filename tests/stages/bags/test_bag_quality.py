@@ -78,7 +78,7 @@ def best_in_bag(sam, clicks: list[Clicks], recipe: str) -> NDArray[np.float64]:
         points = [Point(row, 1, (x, y)) for row, (x, y) in enumerate(one.xy.tolist())]
         for prompted, truth in zip(prompt(sam, encoded, points, RECIPES[recipe]), one.truth, strict=True):
             bag, _ = make_bag(record, prompted, RECIPES[recipe])
-            best.append(iou(decode_masks(list(bag.counts), height, width), truth).max())
+            best.append(iou(decode_masks(bag.masks.rle, height, width), truth).max())
     return np.array(best)
 
 

@@ -6,7 +6,7 @@ import pytest
 from sapnet_pipe.data.coco.instances import ImageRecord
 from sapnet_pipe.data.coco.masks import decode_masks
 from sapnet_pipe.stages.bags.recipes import RECIPES, Point, make_bag, prompt
-from sapnet_pipe.stages.bags.sam.decoded_masks import DecodedMasks, masks_at_hand
+from tests.stages.bags.conftest import decoded_of
 
 IMAGE = ImageRecord(4, "a.png", 40, 60)
 POINT = Point(9, 2, (25.7, 20.2))
@@ -40,22 +40,21 @@ class ScriptedSam:
 
     def _answer(self, masks, tokens):
         score = np.array([0.6, 0.9, 0.7], np.float32)[: len(masks)]
-        made = masks_at_hand(np.stack([np.zeros((IMAGE.height, IMAGE.width), bool), *masks])[1:])
-        token = np.array(tokens, np.int8)
-        return DecodedMasks(made.codes, made.box_xyxy, made.area, score, score - np.float32(0.1), token)
+        stacked = np.stack([np.zeros((IMAGE.height, IMAGE.width), bool), *masks])[1:]
+        return decoded_of(stacked, score, score - np.float32(0.1), tokens)
 
 
 def _make(sam, recipe):
     (prompted,) = prompt(sam, None, [POINT], RECIPES[recipe])
     bag, dropped = make_bag(IMAGE, prompted, RECIPES[recipe])
-    return bag, decode_masks(list(bag.counts), IMAGE.height, IMAGE.width), dict(dropped)
+    return bag, decode_masks(bag.masks.rle, IMAGE.height, IMAGE.width), dict(dropped)
 
 
 def test_multimask_keeps_sams_three_masks_as_they_are():
     bag, masks, dropped = _make(ScriptedSam([PART, PART, GROUP]), "multimask")
     np.testing.assert_array_equal(masks, [PART, PART, GROUP])
-    np.testing.assert_array_equal(bag.box_xyxy, [[20, 15, 30, 25], [20, 15, 30, 25], [0, 5, 60, 35]])
-    assert (bag.area.tolist(), bag.source.tolist(), dropped) == ([100, 100, 1800], [1, 2, 3], {})
+    np.testing.assert_array_equal(bag.masks.box_xyxy, [[20, 15, 30, 25], [20, 15, 30, 25], [0, 5, 60, 35]])
+    assert (bag.masks.area.tolist(), bag.masks.source.tolist(), dropped) == ([100, 100, 1800], [1, 2, 3], {})
     assert (bag.image_id, bag.point_id, bag.category_id, bag.point_xy) == (4, 9, 2, (25.7, 20.2))
 
 
@@ -65,9 +64,9 @@ def test_refined_adds_a_mask_for_the_box_of_each_of_the_three():
     bag, masks, dropped = _make(sam, "refined")
     np.testing.assert_array_equal(masks, [PART, WHOLE, GROUP, *others])
     np.testing.assert_array_equal(sam.asked, [[20, 15, 30, 25], [10, 10, 40, 30], [0, 5, 60, 35]])
-    assert (bag.source.tolist(), dropped) == ([1, 2, 3, 4, 11, 13], {})  # prompt * 4 + token
-    np.testing.assert_allclose(bag.score, [0.6, 0.9, 0.7] * 2)
-    np.testing.assert_allclose(bag.stability, [0.5, 0.8, 0.6] * 2, atol=1e-6)
+    assert (bag.masks.source.tolist(), dropped) == ([1, 2, 3, 4, 11, 13], {})  # prompt * 4 + token
+    np.testing.assert_allclose(bag.masks.score, [0.6, 0.9, 0.7] * 2)
+    np.testing.assert_allclose(bag.masks.stability, [0.5, 0.8, 0.6] * 2, atol=1e-6)
 
 
 def test_centred_asks_with_the_innermost_points_and_with_the_click_where_there_is_none():
@@ -77,7 +76,7 @@ def test_centred_asks_with_the_innermost_points_and_with_the_click_where_there_i
     np.testing.assert_array_equal(sams["refined"].asked_xy, [POINT.xy] * 3)
     np.testing.assert_array_equal(sams["centred"].asked_xy, [(25, 20), POINT.xy, (30, 21)])
     np.testing.assert_array_equal(sams["centred"].asked, sams["refined"].asked)
-    assert bags["centred"].source.tolist() == [1, 2, 3, 4, 11, 13]
+    assert bags["centred"].masks.source.tolist() == [1, 2, 3, 4, 11, 13]
 
 
 def test_a_refined_mask_like_one_before_it_is_left_out_and_counted():
@@ -86,29 +85,29 @@ def test_a_refined_mask_like_one_before_it_is_left_out_and_counted():
     fresh = rectangle(2, 2, 9, 9)
     bag, masks, dropped = _make(ScriptedSam([PART, WHOLE, GROUP], [nearly_whole, fresh, fresh]), "refined")
     np.testing.assert_array_equal(masks, [PART, WHOLE, GROUP, fresh])
-    assert (bag.source.tolist(), dropped) == ([1, 2, 3, 11], {"near_duplicate_masks": 2})
+    assert (bag.masks.source.tolist(), dropped) == ([1, 2, 3, 11], {"near_duplicate_masks": 2})
 
 
 def test_a_refined_mask_just_under_the_bound_stays():
     less_whole = WHOLE.copy()
     less_whole[10, :] = False  # 570 of 600 pixels: IoU 0.95, not above
     bag, _, dropped = _make(ScriptedSam([PART, WHOLE, GROUP], [less_whole, PART, GROUP]), "refined")
-    assert (len(bag.counts), dropped) == (4, {"near_duplicate_masks": 2})
+    assert (len(bag.masks.rle), dropped) == (4, {"near_duplicate_masks": 2})
 
 
 def test_empty_masks_are_left_out_and_counted_and_prompts_keep_their_number():
     sam = ScriptedSam([PART, EMPTY, GROUP], [EMPTY, rectangle(5, 5, 50, 33)])
     bag, _, dropped = _make(sam, "refined")
     np.testing.assert_array_equal(sam.asked, [[20, 15, 30, 25], [0, 5, 60, 35]])
-    assert (bag.source.tolist(), dropped) == ([1, 3, 15], {"empty_masks": 2})
+    assert (bag.masks.source.tolist(), dropped) == ([1, 3, 15], {"empty_masks": 2})
 
 
 @pytest.mark.parametrize("recipe", ["multimask", "refined"])
 def test_a_point_that_sam_gives_nothing_keeps_the_pixel_under_it(recipe):
     bag, masks, dropped = _make(ScriptedSam([EMPTY] * 3), recipe)
     np.testing.assert_array_equal(masks, [rectangle(25, 20, 26, 21)])
-    assert (bag.source.tolist(), bag.area.tolist(), bag.stability.tolist()) == ([2], [1], [0.0])
-    assert bag.score.tolist() == pytest.approx([0.9])
+    assert (bag.masks.source.tolist(), bag.masks.area.tolist(), bag.masks.stability.tolist()) == ([2], [1], [0.0])
+    assert bag.masks.score.tolist() == pytest.approx([0.9])
     assert dropped == {"empty_masks": 3, "points_kept_as_one_pixel": 1}
 
 
@@ -121,10 +120,10 @@ def test_a_real_sam_refines_within_its_image(tiny_sam, photographs):
         make_bag(record, prompt(tiny_sam, encoded, [point], RECIPES[name])[0], RECIPES[name])[0]
         for name in ("multimask", "refined")
     )
-    first = len(multimask.counts)
-    assert list(refined.counts[:first]) == list(multimask.counts)
-    assert first <= len(refined.counts) <= 6
-    assert (refined.source[:first] < 4).all()
-    assert (refined.source[first:] >= 4).all()
-    assert (refined.box_xyxy >= 0).all()
-    assert (refined.box_xyxy <= [width, height, width, height]).all()
+    first = len(multimask.masks.rle)
+    assert refined.masks.rle[:first] == multimask.masks.rle
+    assert first <= len(refined.masks.rle) <= 6
+    assert (refined.masks.source[:first] < 4).all()
+    assert (refined.masks.source[first:] >= 4).all()
+    assert (refined.masks.box_xyxy >= 0).all()
+    assert (refined.masks.box_xyxy <= [width, height, width, height]).all()

@@ -19,7 +19,7 @@ def _keys(result):
 
 
 def _counts(result):
-    return [list(bag.counts) for bag in result.bags]
+    return [bag.masks.rle for bag in result.bags]
 
 
 @quick

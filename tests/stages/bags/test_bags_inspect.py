@@ -31,12 +31,12 @@ def _truth(points, masks_of, images=None):
 def test_a_store_is_described_without_truth(store, points):
     table = store.read_table()
     report = inspect(store.folder, quiet=True)
-    assert (report.images, report.points, report.masks) == (6, 12, len(table.score))
+    assert (report.images, report.points, report.masks) == (6, 12, len(table.masks))
     assert sum(report.bag_sizes.values()) == 12
     assert sum(size * count for size, count in report.bag_sizes.items()) == sum(report.prompts.values()) == report.masks
-    assert report.prompts["point"] == (table.source < 4).sum()
-    assert report.score["0"] == table.score.min()
-    assert report.area["1"] == table.area.max()
+    assert report.prompts["point"] == (table.masks.source < 4).sum()
+    assert report.score["0"] == table.masks.score.min()
+    assert report.area["1"] == table.masks.area.max()
     assert sum(report.area_share.values()) == pytest.approx(1)
     assert report.categories == {"egg": 6, "stone": 6}
     assert (report.quality, report.points_with_truth) == (None, 0)
@@ -47,7 +47,7 @@ def test_a_store_is_described_without_truth(store, points):
 
 def test_truth_equal_to_a_token_gives_that_token_and_the_oracle_an_iou_of_one(store, points):
     table = store.read_table()
-    places = {int(point): int(np.flatnonzero(table.source[a:b] == 2)[0])
+    places = {int(point): int(np.flatnonzero(table.masks.source[a:b] == 2)[0])
               for point, a, b in zip(table.point_id, table.offsets[:-1], table.offsets[1:], strict=True)}  # fmt: skip
     truth = _truth(points, lambda image_id, point_id: store.read_masks(image_id)[point_id][places[point_id]])
     report = inspect(store.folder, truth, quiet=True)
@@ -71,7 +71,7 @@ def test_quality_agrees_with_a_loop_over_decoded_masks(store, points):
         true_mask = true_masks[point_id]
         iou = (masks & true_mask).sum(axis=(1, 2)) / (masks | true_mask).sum(axis=(1, 2))
         own = slice(table.offsets[row], table.offsets[row + 1])
-        score = np.where(table.source[own] < 4, table.score[own], -1)
+        score = np.where(table.masks.source[own] < 4, table.masks.score[own], -1)
         best.append(iou.max())
         top1.append(iou[score.argmax()])
     quality = inspect(store.folder, truth, quiet=True).quality

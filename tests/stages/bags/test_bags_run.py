@@ -33,7 +33,7 @@ def test_every_point_gets_a_bag_and_every_figure_is_in_the_summary(tmp_path, poi
     np.testing.assert_array_equal(table.image_id, points.image_id)
     np.testing.assert_array_equal(table.category_id, points.category_id)
     np.testing.assert_array_equal(table.point_xy, points.xy)
-    assert (summary.images, summary.points, summary.masks) == (6, 12, len(table.score))
+    assert (summary.images, summary.points, summary.masks) == (6, 12, len(table.masks))
     assert (summary.shards, summary.shards_made, summary.already_complete) == (3, 3, False)
     assert summary.dropped["images_without_points"] == 1
     assert Path(summary.manifest).is_file()
@@ -70,7 +70,7 @@ def test_boxes_areas_and_masks_lie_in_the_annotated_image(tmp_path, points, imag
         for counts in masks.values():
             decoded = decode_masks(counts, int(table.height[row]), int(table.width[row]))
             own = slice(table.offsets[row], table.offsets[row + 1])
-            np.testing.assert_array_equal(decoded.sum(axis=(1, 2)), table.area[own])
+            np.testing.assert_array_equal(decoded.sum(axis=(1, 2)), table.masks.area[own])
             row += 1
     assert row == len(table)
 

@@ -4,10 +4,11 @@ import json
 import numpy as np
 import pytest
 
+from sapnet_pipe.data.bag_store.masks import MaskColumns
 from sapnet_pipe.data.bag_store.schema import Bag
 from sapnet_pipe.data.bag_store.writer import open_writer
 from sapnet_pipe.data.coco.instances import Category
-from sapnet_pipe.data.coco.masks import encode_masks, rle_area, rle_box
+from sapnet_pipe.data.coco.masks import encode_masks
 from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.stages.bags import run as stage
 from sapnet_pipe.stages.bags.run import run
@@ -73,13 +74,18 @@ HEIGHT, WIDTH = 12, 16
 def _bag(image_id=1, point_id=1, **changes) -> Bag:
     masks = np.zeros((2, HEIGHT, WIDTH), bool)
     masks[0, 2:5, 3:9], masks[1, 1:9, 2:12] = True, True
-    counts = encode_masks(masks)
+    columns = MaskColumns.from_rle(
+        encode_masks(masks),
+        HEIGHT,
+        WIDTH,
+        score=np.array([0.5, 0.6], np.float32),
+        stability=np.array([0.9, 1.0], np.float32),
+        source=np.array([1, 2], np.int8),
+    )
+    of_masks = {name: changes.pop(name) for name in list(changes) if hasattr(columns, name)}
     bag = Bag(
         image_id=image_id, file_name="a.png", height=HEIGHT, width=WIDTH, point_id=point_id, category_id=3,
-        point_xy=(4.0, 3.0), counts=counts, box_xyxy=np.stack([rle_box(code, HEIGHT, WIDTH) for code in counts]),
-        area=np.array([rle_area(code, HEIGHT, WIDTH) for code in counts], np.int32),
-        score=np.array([0.5, 0.6], np.float32), stability=np.array([0.9, 1.0], np.float32),
-        source=np.array([1, 2], np.int8),
+        point_xy=(4.0, 3.0), masks=dataclasses.replace(columns, **of_masks),
     )  # fmt: skip
     return dataclasses.replace(bag, **changes)
 
@@ -101,8 +107,8 @@ BROKEN_RLE = [encode_masks(np.ones((1, HEIGHT, WIDTH + 1), bool))[0]] * 2
     [
         pytest.param({"area": np.array([18, 81], np.int32)}, r"row 1\.mask_area = point 2, not the area", id="area"),
         pytest.param({"box_xyxy": np.zeros((2, 4), np.float32)}, r"row 1\.mask_box = point 2, not the box", id="box"),
-        pytest.param({"counts": BROKEN_RLE}, r"row 1\.mask_counts = point 2, an RLE that does not", id="RLE"),
-        pytest.param({"counts": [b"", b"\xff"]}, r"row 1\.mask_counts = point 2, an RLE that does not", id="no RLE"),
+        pytest.param({"rle": BROKEN_RLE}, r"row 1\.mask_counts = point 2, an RLE that does not", id="RLE"),
+        pytest.param({"rle": [b"", b"\xff"]}, r"row 1\.mask_counts = point 2, an RLE that does not", id="no RLE"),
         pytest.param({"score": np.array([0.5, np.nan], np.float32)}, r"row 1\.mask_score", id="score"),
         pytest.param({"stability": np.array([0.5, 1.5], np.float32)}, r"row 1\.mask_stability", id="stability"),
         pytest.param({"source": np.array([2, 2], np.int8)}, r"row 1\.mask_source = .*out of order", id="source twice"),

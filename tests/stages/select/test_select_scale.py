@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sapnet_pipe.data.bag_store.masks import MaskFigures
 from sapnet_pipe.data.bag_store.table import BagTable
 from sapnet_pipe.data.coco.instances import Category
 from sapnet_pipe.stages.select.batches.bag_images import group_images
-from sapnet_pipe.stages.select.selection.baselines import select_by_rule
+from sapnet_pipe.stages.select.selection.baselines import select_baseline
 from tests.places import child_environment
 
 POINTS, MASKS, PER_IMAGE = 850_000, 6, 7
@@ -21,6 +22,7 @@ _WRITE = """
 import dataclasses, sys
 from pathlib import Path
 from sapnet_pipe.data.bag_store.manifest import BagIdentity
+from sapnet_pipe.data.bag_store.masks import MaskColumns
 from sapnet_pipe.data.bag_store.writer import open_writer
 import numpy as np, toy_store as toy
 from sapnet_pipe.data.coco.instances import Category
@@ -28,8 +30,7 @@ from sapnet_pipe.data.coco.instances import Category
 rng = np.random.default_rng(0)
 masks = np.stack([toy._square(4, 8, side) for side in (5, 9, 14, 20, 28, 34)])
 bag = toy._bag(1, 1, 1, (8.5, 12.5), masks[:3], rng)
-six = {name: np.concatenate([getattr(bag, name)] * 2) for name in ("box_xyxy", "area", "score", "stability", "source")}
-bag = dataclasses.replace(bag, counts=[*bag.counts, *bag.counts], **six)
+bag = dataclasses.replace(bag, masks=MaskColumns.concat([bag.masks, bag.masks]))
 images = 850_000 // 7
 shards = [range(start, min(start + 1000, images)) for start in range(0, images, 1000)]
 with open_writer(Path(sys.argv[1]) / "bags", BagIdentity("toy", "0" * 64, "toy", {}, "float32", "0" * 64, 1000),
@@ -64,8 +65,10 @@ def coco_sized_table() -> BagTable:
         height=np.full(POINTS, 480, np.int32), width=np.full(POINTS, 640, np.int32),
         point_id=np.arange(POINTS), category_id=rng.integers(1, 81, POINTS).astype(np.int32),
         point_xy=rng.random((POINTS, 2), np.float32) * 400, offsets=np.arange(0, total + 1, MASKS),
-        box_xyxy=np.concatenate([corner, corner + 50], axis=1), score=rng.random(total, np.float32),
-        stability=np.ones(total, np.float32), area=np.full(total, 2500, np.int32), source=np.ones(total, np.int8),
+        masks=MaskFigures(
+            box_xyxy=np.concatenate([corner, corner + 50], axis=1), score=rng.random(total, np.float32),
+            stability=np.ones(total, np.float32), area=np.full(total, 2500, np.int32), source=np.ones(total, np.int8),
+        ),
     )  # fmt: skip
 
 
@@ -73,10 +76,10 @@ def test_the_bags_of_coco_are_grouped_and_chosen_from_in_seconds() -> None:
     table = coco_sized_table()
     began = time.perf_counter()
     images = group_images(table, tuple(Category(i, str(i)) for i in range(1, 81)), Path(), Path())
-    selection = select_by_rule(table, "sam-top1")
+    selection = select_baseline(table, "sam-top1")
     seconds = time.perf_counter() - began
     assert len(images) == -(-POINTS // PER_IMAGE)
-    assert (selection.score[:9] == table.score.reshape(-1, MASKS).max(axis=1)[:9]).all()
+    assert (selection.score[:9] == table.masks.score.reshape(-1, MASKS).max(axis=1)[:9]).all()
     assert seconds < 30, seconds
 
 

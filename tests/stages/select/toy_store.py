@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 
 from sapnet_pipe.data.bag_store.manifest import BagIdentity
+from sapnet_pipe.data.bag_store.masks import MaskColumns
 from sapnet_pipe.data.bag_store.schema import Bag
 from sapnet_pipe.data.bag_store.store import BagStore
 from sapnet_pipe.data.bag_store.writer import open_writer
@@ -87,9 +88,11 @@ def _bag(
 ) -> Bag:
     count = len(masks)
     return Bag(
-        image_id, f"{image_id}.png", SIZE, SIZE, point_id, category_id, xy, encode_masks(masks),
-        np.stack([mask_to_box(mask) for mask in masks]), masks.sum(axis=(1, 2)).astype(np.int32),
-        rng.uniform(0.5, 0.9, count).astype(np.float32), np.ones(count, np.float32), np.array([1, 2, 3], np.int8),
+        image_id, f"{image_id}.png", SIZE, SIZE, point_id, category_id, xy,
+        MaskColumns.from_rle(
+            encode_masks(masks), SIZE, SIZE, score=rng.uniform(0.5, 0.9, count).astype(np.float32),
+            stability=np.ones(count, np.float32), source=np.array([1, 2, 3], np.int8),
+        ),
     )  # fmt: skip
 
 

@@ -34,13 +34,13 @@ def _assert_bag_is_predictors(prompter, encoded, predictor, image, point_xy):
     assert filled.any()
     inclusive = batched_mask_to_box(torch.as_tensor(masks[filled])).numpy()
     boxes = inclusive + np.array([0, 0, 1, 1])  # ours end after the last pixel
-    np.testing.assert_array_equal(decode_masks(list(bag.counts), height, width), masks[filled])
-    np.testing.assert_array_equal(bag.score, scores[filled])
-    np.testing.assert_array_equal(bag.box_xyxy, boxes)
-    np.testing.assert_array_equal(bag.area, masks[filled].sum(axis=(1, 2)))
-    np.testing.assert_array_equal(bag.source, np.flatnonzero(filled) + 1)
+    np.testing.assert_array_equal(decode_masks(bag.masks.rle, height, width), masks[filled])
+    np.testing.assert_array_equal(bag.masks.score, scores[filled])
+    np.testing.assert_array_equal(bag.masks.box_xyxy, boxes)
+    np.testing.assert_array_equal(bag.masks.area, masks[filled].sum(axis=(1, 2)))
+    np.testing.assert_array_equal(bag.masks.source, np.flatnonzero(filled) + 1)
     stability = calculate_stability_score(torch.as_tensor(logits[filled]), 0.0, 1.0).numpy()
-    np.testing.assert_array_equal(bag.stability, stability)
+    np.testing.assert_array_equal(bag.masks.stability, stability)
 
 
 def _compare(prompter, predictor, image, count):

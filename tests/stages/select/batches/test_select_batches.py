@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from sapnet_pipe.data.bag_store.masks import MaskFigures
 from sapnet_pipe.data.bag_store.table import BagTable
 from sapnet_pipe.data.coco.instances import Category
 from sapnet_pipe.stages.select.batches.bag_images import BagImages, group_images, padded_bags
@@ -29,8 +30,10 @@ def ragged_table(sizes: list[int]) -> BagTable:
         height=np.full(count, 64, np.int32), width=np.full(count, 64, np.int32),
         point_id=np.arange(count, dtype=np.int64), category_id=np.full(count, 7, np.int32),
         point_xy=np.zeros((count, 2), np.float32), offsets=np.cumsum([0, *sizes]).astype(np.int64),
-        box_xyxy=np.arange(4 * total, dtype=np.float32).reshape(total, 4), score=np.ones(total, np.float32),
-        stability=np.ones(total, np.float32), area=np.ones(total, np.int32), source=np.ones(total, np.int8),
+        masks=MaskFigures(
+            box_xyxy=np.arange(4 * total, dtype=np.float32).reshape(total, 4), score=np.ones(total, np.float32),
+            stability=np.ones(total, np.float32), area=np.ones(total, np.int32), source=np.ones(total, np.int8),
+        ),
     )  # fmt: skip
 
 
@@ -38,7 +41,7 @@ def test_ragged_bags_are_padded_with_zeros() -> None:
     table = ragged_table([1, 3, 2])
     boxes, valid = padded_bags(table, np.array([2, 0]))
     assert valid.tolist() == [[True, True], [True, False]]
-    assert np.array_equal(boxes[0], table.box_xyxy[4:6])
+    assert np.array_equal(boxes[0], table.masks.box_xyxy[4:6])
     assert boxes[1, 1].tolist() == [0, 0, 0, 0]
 
 

@@ -115,10 +115,10 @@ def with_features(tmp_path: Path) -> BagStore:
     identity = BagIdentity("toy", "0" * 64, "toy", {"features": True}, "float32", "0" * 64, 12)
     bags = []
     for bag in store.iter_bags():
-        sides = np.sqrt(bag.area)[:, None]
+        sides = np.sqrt(bag.masks.area)[:, None]
         label = np.full_like(sides, bag.category_id)
         feature = np.concatenate([label * (sides == 20), sides / 10, np.ones_like(sides)], axis=1)
-        bags.append(replace(bag, feature=feature.astype(np.float16)))
+        bags.append(replace(bag, masks=replace(bag.masks, feature=feature.astype(np.float16))))
     with open_writer(tmp_path / "bags", identity, store.categories, 1) as writer:
         writer.write_shard(0, bags, {})
         writer.finish({})

@@ -3,8 +3,8 @@ import itertools
 import numpy as np
 import pytest
 
-from sapnet_pipe.data.bag_store.choice import best_in_bag, fixed_choice
-from sapnet_pipe.data.bag_store.table import BagTable
+from sapnet_pipe.data.bag_store.masks import MaskFigures
+from sapnet_pipe.data.bag_store.table import BagTable, baseline_choice, best_in_bag
 from sapnet_pipe.data.errors import UserError
 
 
@@ -17,8 +17,10 @@ def _table(bags):
         image_id=np.arange(count), file_name=np.array(["a"] * count, object), height=np.full(count, 9, np.int32),
         width=np.full(count, 9, np.int32), point_id=np.arange(count), category_id=np.ones(count, np.int32),
         point_xy=np.zeros((count, 2), np.float32), offsets=np.cumsum([0, *map(len, bags)]),
-        box_xyxy=np.zeros((total, 4), np.float32), score=score.astype(np.float32),
-        stability=np.ones(total, np.float32), area=area.astype(np.int32), source=source.astype(np.int8),
+        masks=MaskFigures(
+            box_xyxy=np.zeros((total, 4), np.float32), score=score.astype(np.float32),
+            stability=np.ones(total, np.float32), area=area.astype(np.int32), source=source.astype(np.int8),
+        ),
     )  # fmt: skip
 
 
@@ -30,7 +32,7 @@ BAGS = [
 
 
 @pytest.mark.parametrize(
-    ("rule", "choice"),
+    ("baseline", "choice"),
     [
         ("sam-top1", [1, 0, 0]),
         ("largest", [1, 0, 0]),
@@ -39,14 +41,14 @@ BAGS = [
         ("token-3", [2, 0, 1]),
     ],
 )
-def test_fixed_rules_take_the_mask_that_their_name_says(rule, choice):
-    assert fixed_choice(_table(BAGS), rule).tolist() == choice
+def test_baselines_take_the_mask_that_their_name_says(baseline, choice):
+    assert baseline_choice(_table(BAGS), baseline).tolist() == choice
 
 
-@pytest.mark.parametrize("rule", ["token-0", "token-4", "token-", "best", ""])
-def test_an_unknown_rule_lists_the_known_ones(rule):
+@pytest.mark.parametrize("baseline", ["token-0", "token-4", "token-", "best", ""])
+def test_an_unknown_baseline_lists_the_known_ones(baseline):
     with pytest.raises(UserError, match="sam-top1, largest, token-1"):
-        fixed_choice(_table(BAGS), rule)
+        baseline_choice(_table(BAGS), baseline)
 
 
 def test_best_in_bag_agrees_with_a_loop():
