@@ -10,8 +10,7 @@ from torch import Tensor
 from sapnet_pipe.stages.segment.config import HeadConfig, ImageConfig
 from sapnet_pipe.stages.segment.labels import LabelledImage, LabelSet, read_masks
 from sapnet_pipe.stages.segment.solov2.heads import MASK_STRIDE
-from sapnet_pipe.stages.segment.solov2.image_targets import Untrained, image_targets
-from sapnet_pipe.stages.segment.solov2.targets import ImageTargets
+from sapnet_pipe.stages.segment.solov2.targets import ImageTargets, Untrained, image_targets
 from sapnet_pipe.stages.training.distributed import World
 from sapnet_pipe.stages.training.image_batch import ImageTransform, batch_images, resize_transform, transform_masks
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from sapnet_pipe.stages.segment.builtin import build_solov2
 from sapnet_pipe.stages.segment.config import HeadConfig, SegmentBackboneConfig
-from sapnet_pipe.stages.segment.solov2.inference import Decoding, decode
+from sapnet_pipe.stages.segment.solov2.inference import Decoding
 from sapnet_pipe.stages.segment.solov2.losses import solov2_losses
 from sapnet_pipe.stages.segment.solov2.matrix_nms import matrix_nms
 from sapnet_pipe.stages.segment.solov2.targets import ImageTargets, build_targets
@@ -28,6 +28,7 @@ from sapnet_pipe.stages.training.devices import (
     limit_threads,
     train_layout,
 )
+from tests.stages.segment.solov2.golden_solov2 import decode
 from tests.stages.segment.solov2.reference_solov2 import (
     GRIDS,
     RANGES,
@@ -40,7 +41,6 @@ from tests.stages.segment.solov2.reference_solov2 import (
 )
 
 CLASSES = 80
-STRIDES = HeadConfig().strides
 # What the notes of the golden vectors measured of the public reference on their machine, one thread, in ms.
 NOTES = {"targets_60": 3100, "matrix_nms_500": 465, "train_step": 9600, "inference": 3000}
 
@@ -223,7 +223,7 @@ def _inference(size: int) -> Pair:
     @torch.inference_mode()
     def ours() -> Any:
         predictions = model(image.contiguous(memory_format=torch.channels_last))
-        return decode(predictions, STRIDES, [(size, size)], [(size, size)], decoding)[0]
+        return decode(predictions, [(size, size)], [(size, size)], decoding)[0]
 
     @torch.inference_mode()
     def plain() -> Any:

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sapnet_pipe.stages.segment.config import HeadConfig
-from sapnet_pipe.stages.segment.solov2.image_targets import Untrained, image_targets
-from sapnet_pipe.stages.segment.solov2.targets import ImageTargets
+from sapnet_pipe.stages.segment.solov2.targets import ImageTargets, Untrained, image_targets
 
 Masks = NDArray[np.uint8]
 

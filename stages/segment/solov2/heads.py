@@ -14,6 +14,9 @@ from torch.nn.functional import interpolate
 
 from sapnet_pipe.stages.segment.config import HeadNorm
 
+MASK_FEATURES = ("p2", "p3", "p4", "p5")
+MASK_STRIDE = 4
+
 
 def conv_block(inputs: int, outputs: int, norm: HeadNorm, groups: int) -> list[nn.Module]:
     """3x3 convolution, GroupNorm, ReLU; without the norm the convolution has a bias."""
@@ -29,6 +32,19 @@ def init_convs(module: nn.Module) -> None:
             nn.init.normal_(layer.weight, std=0.01)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
+
+
+def coordinate_maps(height: int, width: int, like: Tensor) -> Tensor:
+    """(2, height, width) with `like`'s dtype and device: x from -1 (left) to 1 (right), then y from -1 (top) to 1."""
+    x = torch.linspace(-1, 1, width, dtype=like.dtype, device=like.device)
+    y = torch.linspace(-1, 1, height, dtype=like.dtype, device=like.device)
+    return torch.stack([x.expand(height, width), y[:, None].expand(height, width)])
+
+
+def append_coords(features: Tensor) -> Tensor:
+    """(B, C, H, W) -> (B, C + 2, H, W): the coordinates x, y become the last two channels."""
+    batch, _, height, width = features.shape
+    return torch.cat([features, coordinate_maps(height, width, features).expand(batch, -1, -1, -1)], dim=1)
 
 
 class InstanceHead(nn.Module):
@@ -93,10 +109,6 @@ def _with_cell_coords(cells: Tensor, feature: Tensor) -> Tensor:
     return torch.cat([cells, coords.expand(len(cells), -1, -1, -1)], dim=1)
 
 
-MASK_FEATURES = ("p2", "p3", "p4", "p5")
-MASK_STRIDE = 4
-
-
 class MaskHead(nn.Module):
     """Brings p2..p5 to stride 4, adds them up and projects them to the mask features.
 
@@ -142,16 +154,3 @@ def _level(inputs: int, channels: int, index: int, norm: HeadNorm, groups: int) 
         if index:
             level.add_module(f"upsample{step}", nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False))
     return level
-
-
-def coordinate_maps(height: int, width: int, like: Tensor) -> Tensor:
-    """(2, height, width) with `like`'s dtype and device: x from -1 (left) to 1 (right), then y from -1 (top) to 1."""
-    x = torch.linspace(-1, 1, width, dtype=like.dtype, device=like.device)
-    y = torch.linspace(-1, 1, height, dtype=like.dtype, device=like.device)
-    return torch.stack([x.expand(height, width), y[:, None].expand(height, width)])
-
-
-def append_coords(features: Tensor) -> Tensor:
-    """(B, C, H, W) -> (B, C + 2, H, W): the coordinates x, y become the last two channels."""
-    batch, _, height, width = features.shape
-    return torch.cat([features, coordinate_maps(height, width, features).expand(batch, -1, -1, -1)], dim=1)

@@ -41,39 +41,6 @@ class Candidates(NamedTuple):
     probabilities: Tensor
 
 
-@dataclass(frozen=True)
-class Instances:
-    """n objects of one image.
-
-    Attributes:
-        scores: (n,) float32, falling.
-        classes: (n,) int64 class index.
-        masks: (n, H, W) bool in the size asked for.
-        box_xyxy: (n, 4) float32 around the masks, right and bottom exclusive; zeros where a mask is empty.
-    """
-
-    scores: Tensor
-    classes: Tensor
-    masks: Tensor
-    box_xyxy: Tensor
-
-
-def decode(
-    predictions: Predictions,
-    strides: Sequence[int],
-    image_sizes: Sequence[tuple[int, int]],
-    output_sizes: Sequence[tuple[int, int]],
-    decoding: Decoding,
-) -> list[Instances]:
-    """Instances of every image of a batch; see `find_candidates` and `full_masks` for the two halves."""
-    sizes = zip(find_candidates(predictions, strides, decoding), image_sizes, output_sizes, strict=True)
-    results = []
-    for found, image_size, output_size in sizes:
-        masks = full_masks(found.probabilities, image_size, output_size, decoding.mask_threshold)
-        results.append(Instances(found.scores, found.classes, masks, boxes_of_masks(masks)))
-    return results
-
-
 def find_candidates(predictions: Predictions, strides: Sequence[int], decoding: Decoding) -> list[Candidates]:
     """Score, suppress and rank the objects of every image, at stride 4.
 

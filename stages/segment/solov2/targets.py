@@ -1,6 +1,11 @@
-"""Training targets of one image: cells, and the masks that their kernels are to draw."""
+"""Training targets of one image: the cells that predict each instance, and the masks that their kernels are to draw.
+
+N instances, L levels, G cells along a side of a level, S = sum of G * G over the levels. A cell's number counts row by
+row through the first level, then the second, and so on.
+"""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -8,8 +13,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sapnet_pipe.stages.segment.solov2.cell_assignment import assign_cells
-from sapnet_pipe.stages.segment.solov2.mask_geometry import measure_masks, quarter_masks
+from sapnet_pipe.stages.segment.config import HeadConfig
+from sapnet_pipe.stages.segment.solov2.mask_geometry import MaskGeometry, measure_masks, quarter_masks
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+Masks = NDArray[np.uint8]
+Untrained = list[tuple[int, str]]  # annotation id and reason of each object that no cell predicts
 
 
 class ImageTargets(NamedTuple):
@@ -29,12 +39,50 @@ class ImageTargets(NamedTuple):
     alternates: Tensor
 
 
-def build_targets(
-    masks: NDArray[np.uint8],
-    classes: NDArray[np.int64],
-    alternates: Sequence[NDArray[np.uint8]] | None = None,
+def image_targets(
+    masks: Masks,
+    alternates: Sequence[Masks],
+    classes: Sequence[int],
+    annotation_ids: Sequence[int],
     *,
-    box_xyxy: NDArray[np.float32] | None = None,
+    feat_size: tuple[int, int],
+    head: HeadConfig,
+    num_classes: int,
+    box_xyxy: Floats | None = None,
+    lost: str = "gone in the resize",
+) -> tuple[ImageTargets, Untrained]:
+    """Build the targets.
+
+    Args:
+        masks: (N, H, W) uint8, 0 or 1, after every resize, flip and crop.
+        alternates: Per object (A_i, H, W), moved in the same way.
+        feat_size: (h, w) of the mask features of the padded batch.
+        box_xyxy: (N, 4) boxes that decide on the levels; the masks' own where not given.
+        lost: The reason given for an object without a pixel.
+    Returns: the targets, and (annotation id, reason) of each object without a cell.
+    """
+    targets = build_targets(
+        masks,
+        np.asarray(classes, np.int64),
+        alternates,
+        box_xyxy=box_xyxy,
+        feat_size=feat_size,
+        num_grids=head.num_grids,
+        scale_ranges=head.scale_ranges,
+        sigma=head.sigma,
+        num_classes=num_classes,
+    )
+    without = sorted(set(range(len(masks))) - set(targets.instance.tolist()))
+    reasons = ["too large or small for every level" if masks[i].any() else lost for i in without]
+    return targets, [(annotation_ids[i], reason) for i, reason in zip(without, reasons, strict=True)]
+
+
+def build_targets(
+    masks: Masks,
+    classes: Ints,
+    alternates: Sequence[Masks] | None = None,
+    *,
+    box_xyxy: Floats | None = None,
     feat_size: tuple[int, int],
     num_grids: Sequence[int],
     scale_ranges: Sequence[tuple[float, float]],
@@ -70,16 +118,92 @@ def build_targets(
     return ImageTargets(*map(torch.from_numpy, (cells.category, cells.cell, cells.instance, small, rows)))
 
 
-def _small_masks(
-    masks: NDArray[np.uint8], alternates: Sequence[NDArray[np.uint8]] | None, feat_size: tuple[int, int]
-) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+@dataclass(frozen=True)
+class CellAssignment:
+    """Cells of one image.
+
+    Attributes:
+        category: (S,) int64 class index; the number of classes stands for background.
+        cell, instance: (n,) int64, one entry per positive (cell, instance) pair, by level, instance, row, column. Where
+            objects overlap a cell is listed once for each; its category is that of the last one.
+    """
+
+    category: Ints
+    cell: Ints
+    instance: Ints
+
+
+def assign_cells(
+    box_xyxy: Floats,
+    classes: Ints,
+    geometry: MaskGeometry,
+    *,
+    padded_size: tuple[int, int],
+    num_grids: Sequence[int],
+    scale_ranges: Sequence[tuple[float, float]],
+    sigma: float,
+    num_classes: int,
+) -> CellAssignment:
+    """Give every instance the cells around its centre of mass on the levels that fit its size.
+
+    Args:
+        box_xyxy: (N, 4) in pixels of the network's input.
+        classes: (N,) class indices.
+        geometry: Of the N masks; an instance with an empty mask gets no cell.
+        padded_size: (H, W) of the padded network input.
+        num_grids, scale_ranges: Per level G, and the range (both ends included) of sqrt(box area) that it takes. The
+            ranges overlap: an instance may be on several levels, or on none.
+        sigma: Share of the box around the centre whose cells are positive; at most 3 x 3 of them.
+    """
+    grid = np.asarray(num_grids, np.int64)[:, None]
+    low, high = np.asarray(scale_ranges, np.float32).T[:, :, None]
+    width, height = (box_xyxy[:, 2:] - box_xyxy[:, :2]).T
+    size = np.sqrt(width * height)
+    taken = (low <= size) & (size <= high) & (geometry.area > 0)  # (L, N)
+    rows, row_ok = _cell_range(geometry.center_xy[:, 1], height, padded_size[0], grid, sigma)
+    columns, column_ok = _cell_range(geometry.center_xy[:, 0], width, padded_size[1], grid, sigma)
+    positive = taken[:, :, None, None] & row_ok[:, :, :, None] & column_ok[:, :, None, :]  # (L, N, 3, 3)
+    first = np.concatenate([[0], np.cumsum(grid**2)])
+    cells = first[:-1, None, None, None] + rows[:, :, :, None] * grid[:, :, None, None] + columns[:, :, None, :]
+    cell, instance = cells[positive], np.broadcast_to(np.arange(len(size))[:, None, None], positive.shape)[positive]
+    category = np.full(first[-1], num_classes, np.int64)
+    category[cell] = classes[instance]  # NumPy keeps the last of several values, which is the rule for overlaps
+    return CellAssignment(category, cell, instance)
+
+
+def _cell_range(
+    center: Floats, extent: Floats, padded: int, grid: Ints, sigma: float
+) -> tuple[Ints, NDArray[np.bool_]]:
+    """Rows (or columns) of the centre region: up to three from the first one, at most one before the centre's.
+
+    Returns: (L, N, 3) indices and whether each belongs to the region.
+    """
+    half = np.float32(0.5) * extent * np.float32(sigma)
+    middle = _cell_of(center, padded, grid)
+    first = np.maximum(np.maximum(_cell_of(center - half, padded, grid), 0), middle - 1)
+    last = np.minimum(np.minimum(_cell_of(center + half, padded, grid), grid - 1), middle + 1)
+    index = first[:, :, None] + np.arange(3)
+    return index, index <= last[:, :, None]
+
+
+def _cell_of(position: Floats, padded: int, grid: Ints) -> Ints:
+    """(N,) pixels -> (L, N) cells.
+
+    Float32 floor division of the relative position by the relative cell size, as in SOLOv2's training: on an exact
+    border it often gives one cell less than position * G // padded does, and masks of straight objects lie there.
+    """
+    cell_size = (1.0 / grid).astype(np.float32)
+    return np.floor_divide(position / np.float32(padded), cell_size).astype(np.int64)
+
+
+def _small_masks(masks: Masks, alternates: Sequence[Masks] | None, feat_size: tuple[int, int]) -> tuple[Masks, Ints]:
     """All masks at stride 4, the N pseudo masks first, and for each instance the rows of its alternates."""
     extra = [np.zeros((0, *masks.shape[1:]), np.uint8)] * len(masks) if alternates is None else alternates
     small = np.concatenate([quarter_masks(group, feat_size) for group in (masks, *extra)])
     return small, _alternate_rows([len(group) for group in extra])
 
 
-def _alternate_rows(counts: Sequence[int]) -> NDArray[np.int64]:
+def _alternate_rows(counts: Sequence[int]) -> Ints:
     """Alternates per instance, (N,) -> (N, A) numbers of their rows behind the N pseudo masks, filled up with -1."""
     number = np.asarray(counts, np.int64)
     column = np.arange(number.max(initial=0))

@@ -1,6 +1,7 @@
 """Reading the golden vectors of SOLOv2 (tests/golden/solov2): numbers a reference computed, one file per part."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sapnet_pipe.stages.segment.solov2.heads import InstanceHead, MaskHead
+from sapnet_pipe.stages.segment.solov2.inference import Decoding, boxes_of_masks, find_candidates, full_masks
 from sapnet_pipe.stages.segment.solov2.model import Predictions, SOLOv2
 from sapnet_pipe.stages.segment.solov2.targets import ImageTargets, build_targets
 from tests.places import GOLDEN
@@ -96,3 +98,27 @@ def targets_of(golden: Golden, prefix: str, feat_size: Any, **settings: Any) -> 
         feat_size=(int(feat_size[0]), int(feat_size[1])),
         **options,
     )
+
+
+class Found(NamedTuple):
+    """n objects of one image: scores (n,) falling, classes (n,), masks (n, H, W) bool, box_xyxy (n, 4)."""
+
+    scores: Tensor
+    classes: Tensor
+    masks: Tensor
+    box_xyxy: Tensor
+
+
+def decode(
+    predictions: Predictions,
+    image_sizes: Sequence[tuple[int, int]],
+    output_sizes: Sequence[tuple[int, int]],
+    decoding: Decoding,
+) -> list[Found]:
+    """Both halves of our decoding, for every image of a batch."""
+    results = []
+    candidates = find_candidates(predictions, STRIDES, decoding)
+    for best, image_size, output_size in zip(candidates, image_sizes, output_sizes, strict=True):
+        masks = full_masks(best.probabilities, image_size, output_size, decoding.mask_threshold)
+        results.append(Found(best.scores, best.classes, masks, boxes_of_masks(masks)))
+    return results

@@ -5,13 +5,15 @@ import pytest
 import torch
 
 from sapnet_pipe.stages.segment.solov2 import inference
-from sapnet_pipe.stages.segment.solov2.inference import Decoding, boxes_of_masks, decode, find_candidates, full_masks
+from sapnet_pipe.stages.segment.solov2.inference import Decoding, boxes_of_masks, find_candidates, full_masks
 from sapnet_pipe.stages.segment.solov2.losses import solov2_losses
 from sapnet_pipe.stages.segment.solov2.matrix_nms import iou_with_better, mask_nms, matrix_nms, point_nms
 from sapnet_pipe.stages.segment.solov2.model import Predictions
 from tests.stages.segment.solov2.golden_solov2 import (
     GRIDS,
     STRIDES,
+    Found,
+    decode,
     features_of,
     load,
     model_of,
@@ -33,7 +35,7 @@ def _decoding(params: np.ndarray) -> Decoding:
     )
 
 
-def _assert_equal(found: inference.Instances, golden: dict, prefix: str) -> None:
+def _assert_equal(found: Found, golden: dict, prefix: str) -> None:
     torch.testing.assert_close(found.scores, tensor(golden[f"{prefix}/scores"]), atol=1e-5, rtol=0)
     assert found.classes.tolist() == golden[f"{prefix}/classes"].tolist()
     expected = unpack(golden[f"{prefix}/masks"], golden[f"{prefix}/mask_shape"]).astype(bool)
@@ -46,7 +48,7 @@ def test_decoding_equals_the_golden_results(run):
     sizes = [tuple(size) for size in INFERENCE["image_sizes"].tolist()]
     outputs = [tuple(INFERENCE[f"{run}/img{image}/ori_size"].tolist()) for image in range(2)]
     with torch.no_grad():
-        found = decode(predictions_of(INFERENCE), STRIDES, sizes, outputs, _decoding(INFERENCE[f"{run}/params"]))
+        found = decode(predictions_of(INFERENCE), sizes, outputs, _decoding(INFERENCE[f"{run}/params"]))
     for image in range(2):
         _assert_equal(found[image], INFERENCE, f"{run}/img{image}")
 
@@ -116,7 +118,7 @@ def test_nms_of_nothing_is_an_empty_tensor():
 def test_no_detection_gives_empty_results_of_the_right_shapes_and_types():
     silent = predictions_of(INFERENCE)
     silent = Predictions([torch.full_like(x, -20) for x in silent.cate_logits], silent.kernels, silent.mask_features)
-    found = decode(silent, STRIDES, [(128, 160)] * 2, [(50, 70)] * 2, Decoding())
+    found = decode(silent, [(128, 160)] * 2, [(50, 70)] * 2, Decoding())
     for result in found:
         assert (result.scores.shape, result.scores.dtype) == ((0,), torch.float32)
         assert (result.classes.shape, result.classes.dtype) == ((0,), torch.int64)
@@ -155,5 +157,5 @@ def test_whole_model_equals_the_golden_losses_gradients_and_results():
         predictions = model(torch.zeros(2, 3, 128, 160))
     outputs = [tuple(golden[f"res{image}/ori_size"].tolist()) for image in range(2)]
     decoding = Decoding(score_threshold=float(golden["score_threshold"]))
-    for image, found in enumerate(decode(predictions, STRIDES, [(128, 160), (117, 149)], outputs, decoding)):
+    for image, found in enumerate(decode(predictions, [(128, 160), (117, 149)], outputs, decoding)):
         _assert_equal(found, golden, f"res{image}")

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from sapnet_pipe.stages.segment.solov2.cell_assignment import _cell_of
 from sapnet_pipe.stages.segment.solov2.mask_geometry import measure_masks, quarter_masks
-from sapnet_pipe.stages.segment.solov2.targets import build_targets
+from sapnet_pipe.stages.segment.solov2.targets import _cell_of, build_targets
 from tests.stages.segment.solov2.golden_solov2 import FIRST_CELL, GRIDS, NUM_CLASSES, load, targets_of, unpack
 
 TARGETS = load("targets")
