@@ -29,16 +29,19 @@ def box_area(box_xyxy: ArrayLike) -> Floats:
     return np.asarray(size[..., 0] * size[..., 1])
 
 
-def pairwise_iou(a_xyxy: ArrayLike, b_xyxy: ArrayLike) -> Floats:
-    """(N, 4) and (M, 4) XYXY -> (N, M) float32 intersection over union; 0 where both boxes are empty."""
-    a = np.asarray(a_xyxy, dtype=np.float32).reshape(-1, 4)
-    b = np.asarray(b_xyxy, dtype=np.float32).reshape(-1, 4)
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    size = np.maximum(high - low, 0)
+def box_iou(a_xyxy: ArrayLike, b_xyxy: ArrayLike) -> Floats:
+    """(..., 4) and (..., 4) XYXY, broadcast -> (...) float32 intersection over union; 0 where both boxes are empty."""
+    a, b = np.asarray(a_xyxy, dtype=np.float32), np.asarray(b_xyxy, dtype=np.float32)
+    size = np.maximum(np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]), 0)
     inter = size[..., 0] * size[..., 1]
-    union = box_area(a)[:, None] + box_area(b)[None, :] - inter
+    union = box_area(a) + box_area(b) - inter
     return np.asarray(np.divide(inter, union, out=np.zeros_like(inter), where=union > 0))
+
+
+def pairwise_iou(a_xyxy: ArrayLike, b_xyxy: ArrayLike) -> Floats:
+    """(N, 4) and (M, 4) XYXY -> (N, M) float32, the IoU of every box of `a` with every box of `b`."""
+    a, b = np.asarray(a_xyxy).reshape(-1, 4), np.asarray(b_xyxy).reshape(-1, 4)
+    return box_iou(a[:, None], b[None])
 
 
 def mask_to_box(mask: NDArray[np.bool_]) -> Floats:

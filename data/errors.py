@@ -1,5 +1,10 @@
-"""The one exception for what the user can fix."""
+"""What the user can fix: the one exception, the kinds of faults, and where a reader reports them.
 
+Every rule of a file format stands once, beside the parsing of its field, and goes to a `FaultReport`. The default one
+raises the first fault; `data.checks.findings.CollectedFaults` counts all of them for `doctor`, in the same words.
+"""
+
+from dataclasses import dataclass
 from os import PathLike
 
 
@@ -16,11 +21,56 @@ class UserError(Exception):
 
     def __init__(self, file: str | PathLike[str], field: str, value: object, problem: str, hint: str) -> None:
         self.file, self.field, self.value, self.problem, self.hint = str(file), field, value, problem, hint
-        super().__init__(f"{self.file}: {field} = {_short(value)}, {_one_line(problem)}. {_one_line(hint)}.")
+        super().__init__(f"{self.file}: {self.fault}. {_one_line(hint)}.")
+
+    @property
+    def fault(self) -> str:
+        """Field, value and problem in one line, such as ``images[0].id = '7', which is not a whole number``."""
+        return f"{self.field} = {_short(self.value)}, {_one_line(self.problem)}"
 
     def __reduce__(self) -> tuple[type["UserError"], tuple[object, ...]]:
         """Pickle by the five parts, so that an error crosses from one process to another."""
         return type(self), (self.file, self.field, self.value, self.problem, self.hint)
+
+
+@dataclass(frozen=True, slots=True)
+class FaultKind:
+    """One kind of fault.
+
+    Attributes:
+        name: Stable, for programs, for example ``points-in-percent``.
+        problem: What is counted and what is wrong with it: "points look like percent, not pixels".
+        hint: What to do about it, an imperative sentence without its final full stop.
+        error: Whether it has to be fixed: a command would refuse the file, or silently go wrong. Otherwise it is a
+            warning, which ends no reading.
+    """
+
+    name: str
+    problem: str
+    hint: str
+    error: bool = True
+
+
+class FaultReport:
+    """Where a reader reports the faults of the file `source`; this one raises the first as a `UserError`.
+
+    A reader goes on after a report as well as it can, which matters only to reports that do not raise.
+    """
+
+    def __init__(self, source: str | PathLike[str]) -> None:
+        self.source = source
+
+    def __call__(self, kind: FaultKind, field: str, value: object, problem: str, hint: str | None = None) -> None:
+        """Report `field = value, problem`; `hint` where the example needs another than its kind."""
+        if kind.error:
+            raise UserError(self.source, field, value, problem, hint or kind.hint)
+
+    def passed_on(self, kind: FaultKind, error: UserError) -> None:
+        """Report what a function that knows no report has raised."""
+        raise error
+
+    def entries(self, name: str, count: int) -> None:
+        """Note that the file has a list `name` of `count` entries, so that faults can be counted as "3 of 20"."""
 
 
 def _short(value: object, limit: int = 80) -> str:

@@ -21,10 +21,11 @@ from sapnet_pipe.data.bag_store.store import BagStore
 from sapnet_pipe.data.bag_store.writer import open_writer
 from sapnet_pipe.data.coco.document import check_references, read_head
 from sapnet_pipe.data.coco.instances import Category, ImageRecord
-from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.errors import FaultReport, UserError
 from sapnet_pipe.data.files import sha256_file
 from sapnet_pipe.data.json_files import stream_entries, write_coco
-from sapnet_pipe.data.points.reader import PointSet, point_of
+from sapnet_pipe.data.points.coco_clicks import click_of
+from sapnet_pipe.data.points.point_set import PointSet
 
 UNKNOWN = "unknown"
 _NO_KEYS = Layout(None, None, None)
@@ -108,9 +109,9 @@ class _Reading:
         self, spool: "_BagSpool", images: dict[int, ImageRecord], categories: tuple[Category, ...], quiet: bool
     ) -> None:
         """Keep the bag of every annotation that has a click and a mask."""
-        known, seen = {category.category_id for category in categories}, set[int]()
+        report, known, seen = FaultReport(self._path), {category.category_id for category in categories}, set[int]()
         for index, entry in enumerate(stream_entries(self._path, "annotations", label="reading", quiet=quiet)):
-            check_references(self._path, index, entry, images, known, seen)
+            check_references(index, entry, images, known, seen, report)
             if entry.get("iscrowd"):
                 self.dropped["crowd"] += 1
                 continue
@@ -137,13 +138,12 @@ class _Reading:
         """The click inside its image as float32 has it; None if there is none."""
         if self._points is not None:
             return self._given_point(index, entry)
-        point = point_of(self._path, index, entry, image)
-        if point is None:
+        click = click_of(index, entry, image, FaultReport(self._path))
+        if click is None:
             return None
-        x, y, moved = point
-        self.dropped["points_moved_inside"] += moved
+        self.dropped["points_moved_inside"] += click.moved
         last = np.nextafter(np.array([image.width, image.height], np.float32), np.float32(0))
-        x, y = np.minimum(np.array([x, y], np.float64).astype(np.float32), last).tolist()
+        x, y = np.minimum(np.array(click.xy, np.float64).astype(np.float32), last).tolist()
         return x, y
 
     def _given_point(self, index: int, entry: dict[str, Any]) -> tuple[float, float] | None:
@@ -205,7 +205,7 @@ def _head(path: Path, quiet: bool) -> tuple[dict[int, ImageRecord], tuple[Catego
         key: list(stream_entries(path, key, label=f"looking for {key}", quiet=quiet))
         for key in ("images", "categories")
     }
-    return read_head(path, root)
+    return read_head(root, FaultReport(path))
 
 
 def _identity(path: Path, layout: Layout, points: PointSet | None, shard_images: int) -> BagIdentity:

@@ -1,132 +1,127 @@
-"""Checks of `bbox`: whether it is COCO's [x, y, width, height] in pixels."""
+"""Which convention the boxes of a file follow: is `bbox` COCO's [x, y, width, height] in pixels?"""
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from os import PathLike
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sapnet_pipe.data.checks.findings import Findings, Kind, shown
-from sapnet_pipe.data.checks.raw_document import RawAnnotation
-from sapnet_pipe.data.coco.document import is_number
+from sapnet_pipe.data.boxes import box_iou, xywh_to_xyxy
+from sapnet_pipe.data.checks.findings import CollectedFaults, Findings, shown_box
+from sapnet_pipe.data.coco.document import CocoDocument, ImageRecord
+from sapnet_pipe.data.coco.instances import Xywh, read_box
+from sapnet_pipe.data.errors import FaultKind
 
 _XYWH = "Write [x, y, width, height] in pixels"
-MALFORMED = Kind("boxes-malformed", "boxes are not four numbers", f"{_XYWH}, or no bbox")
-NEGATIVE = Kind("boxes-negative", "boxes have a negative width or height", f"{_XYWH}, the smaller x and y first")
-FLAT = Kind("boxes-flat", "boxes have no width or no height", f"{_XYWH}, or drop the annotation", error=False)
-_CORNERS = "boxes look like [x1, y1, x2, y2], not [x, y, width, height]"
-_CENTRES = "boxes look like [centre x, centre y, width, height], not [x, y, width, height]"
-_FRACTIONS = "boxes look like fractions of the image, not pixels"
-_OUTSIDE = "boxes reach outside their image"
-_NAMES = {_CORNERS: "boxes-as-corners", _CENTRES: "boxes-as-centres", _FRACTIONS: "boxes-as-fractions"}
-MISREAD = frozenset(_NAMES.values())
+_FLAT = FaultKind("boxes-flat", "boxes have no width or no height", f"{_XYWH}, or drop the annotation", error=False)
 _ADVICE = f"{_XYWH}: nothing here trains on them, but other programs read them"
-_CLICKS = f"{_XYWH}: the click is taken from the middle of the box"
+_OUTSIDE = FaultKind("boxes-off-image", "boxes reach outside their image", _ADVICE, error=False)
+_CORNERS = FaultKind(
+    "boxes-as-corners", "boxes look like [x1, y1, x2, y2], not [x, y, width, height]", _ADVICE, error=False
+)
+_CENTRES = FaultKind(
+    "boxes-as-centres",
+    "boxes look like [centre x, centre y, width, height], not [x, y, width, height]",
+    _ADVICE,
+    error=False,
+)
+_FRACTIONS = FaultKind("boxes-as-fractions", "boxes look like fractions of the image, not pixels", _ADVICE, error=False)
+_CLICK_ADVICE = f"{_XYWH}: the click is taken from the middle of the box"
 _SLACK = 1.5
 
 
-def check_boxes(
-    path: str | PathLike[str],
-    annotations: list[RawAnnotation],
-    findings: Findings,
-    *,
-    field: str = "bbox",
-    mask_box_xyxy: Mapping[int, NDArray[np.float32]] | None = None,
-    refused: bool = True,
-    clicks: bool = False,
-) -> None:
-    """Judge the boxes of a file one by one, and then all together: which convention do they follow?
+class PlacedBox(NamedTuple):
+    """A box of a file, its image, and the (4,) XYXY box of its mask where that is known."""
 
-    Args:
-        field: Key of the box.
-        mask_box_xyxy: Box of the mask by annotation index, where it is known: the best judge of the convention.
-        refused: Whether the reader of the file refuses malformed boxes.
-        clicks: Whether clicks are made of these boxes, so that a wrong convention must be fixed. Such boxes are made
-            up around a click and may reach outside the image.
+    where: str
+    xywh: Xywh
+    image: ImageRecord
+    mask_xyxy: NDArray[np.float32] | None = None
+
+
+def check_boxes(path: str | PathLike[str], boxes: Sequence[PlacedBox], findings: Findings) -> None:
+    """Warn of the convention that the boxes of a file seem to follow, if it is not COCO's."""
+    sound = [box for box in boxes if box.xywh[2] and box.xywh[3]]
+    if len(sound) < len(boxes):
+        flat = next(box for box in boxes if not box.xywh[2] or not box.xywh[3])
+        findings.add(_FLAT, path, f"{flat.where} = {shown_box(flat.xywh)}", count=len(boxes) - len(sound))
+    found = _convention(sound)
+    if found is not None:
+        _add(path, *found, sound, findings)
+
+
+def check_boxes_of_clicks(document: CocoDocument, findings: Findings) -> tuple[dict[int, Xywh], bool]:
+    """The boxes of a file of clicks: those that clicks are made of, and the others, which only `evaluate` looks at.
+
+    Returns: the box of each annotation's object, by its number, and whether clicks are made of boxes that are not XYWH.
     """
-    given = [a for a in annotations if a.entry.get(field) is not None]
-    sound = [a for a in given if _is_sound(path, a, field, refused or clicks, findings)]
-    sized = [a for a in sound if a.size is not None]
-    if not sized:
-        return
-    boxes = np.array([a.entry[field] for a in sized], np.float64)
-    limits = np.array([a.size[::-1] for a in sized if a.size is not None], np.float64)
-    problem, which = _convention(boxes, limits, sized, mask_box_xyxy or {})
-    rows = np.flatnonzero(which)
-    if not len(rows) or (clicks and problem == _OUTSIDE):
-        return
-    first = sized[rows[0]]
-    kind = Kind(_NAMES.get(problem, "boxes-off-image"), problem, _CLICKS if clicks else _ADVICE, clicks)
-    example = f"annotations[{first.index}].{field} = {shown(first.entry[field])}, {first.image}"
-    findings.add(kind, path, example, count=len(rows), of=len(sized))
+    unread = CollectedFaults(document.source, findings, error=False)
+    unsaid = CollectedFaults(document.source, Findings())
+    own: dict[int, Xywh] = {}
+    plain, clicked = list[PlacedBox](), list[PlacedBox]()
+    for index, entry in document.entries():
+        made_up, where = "true_bbox" in entry, f"annotations[{index}].bbox"
+        box, image = read_box(where, entry.get("bbox"), unsaid if made_up else unread), document.image_of(entry)
+        true_box = read_box(where, entry["true_bbox"], unsaid) if made_up else box
+        if true_box is not None:
+            own[index] = true_box
+        if box is not None and image is not None and image.height and not (made_up and entry.get("point") is not None):
+            (clicked if made_up else plain).append(PlacedBox(where, box, image))
+    check_boxes(document.source, plain, findings)
+    found = _convention([box for box in clicked if box.xywh[2] and box.xywh[3]])
+    if found is None or found[0] is _OUTSIDE:  # made up around a click, they may reach outside
+        return own, False
+    kind = FaultKind(found[0].name, found[0].problem, _CLICK_ADVICE)
+    _add(document.source, kind, found[1], clicked, findings)
+    return own, True
 
 
-def _is_sound(
-    path: str | PathLike[str], annotation: RawAnnotation, field: str, error: bool, findings: Findings
-) -> bool:
-    box = annotation.entry[field]
-    example = f"annotations[{annotation.index}].{field} = {shown(box)}"
-    if type(box) is not list or len(box) != 4 or not all(map(is_number, box)):
-        findings.add(replace(MALFORMED, error=error), path, example)
-    elif box[2] < 0 or box[3] < 0:
-        findings.add(replace(NEGATIVE, error=error), path, example)
-    elif not box[2] or not box[3]:
-        findings.add(FLAT, path, example)
-    else:
-        return True
-    return False
+def _add(
+    path: str | PathLike[str], kind: FaultKind, which: NDArray[np.bool_], boxes: Sequence[PlacedBox], findings: Findings
+) -> None:
+    first = boxes[int(np.flatnonzero(which)[0])]
+    image = first.image
+    example = f"{first.where} = {shown_box(first.xywh)}, image {image.image_id} is {image.width} x {image.height}"
+    findings.add(kind, path, example, count=int(which.sum()), of=len(boxes))
 
 
-def _convention(
-    boxes: NDArray[np.float64],
-    limits: NDArray[np.float64],
-    annotations: list[RawAnnotation],
-    mask_boxes: Mapping[int, NDArray[np.float32]],
-) -> tuple[str, NDArray[np.bool_]]:
-    """What the boxes seem to be, and which of them show it (none if they are as they have to be)."""
+def _convention(placed: Sequence[PlacedBox]) -> tuple[FaultKind, NDArray[np.bool_]] | None:
+    """What the boxes seem to be, and which of them show it; None if they are as they have to be."""
+    if not placed:
+        return None
+    boxes = np.array([box.xywh for box in placed], np.float64)
+    limits = np.array([(box.image.width, box.image.height) for box in placed], np.float64)
     everyone = np.ones(len(boxes), bool)
     if boxes.max() <= 1 and limits.min() > 8:
         return _FRACTIONS, everyone
-    outside = ~_within(_xywh(boxes), limits)
-    with_mask = np.array([a.index in mask_boxes for a in annotations])
+    outside = ~_within(xywh_to_xyxy(boxes), limits)
+    with_mask = np.array([box.mask_xyxy is not None for box in placed])
     if with_mask.any():
-        truth = np.array([mask_boxes[a.index] for a in annotations if a.index in mask_boxes], np.float64)
-        fits = {name: float(np.median(_iou(reading(boxes[with_mask]), truth))) for name, reading in _READINGS.items()}
-        best = max(fits, key=lambda name: fits[name])
-        if best and fits[best] > 0.8 > fits[""]:
+        truth = np.array([box.mask_xyxy for box in placed if box.mask_xyxy is not None])
+        fits = {kind: float(np.median(box_iou(read(boxes[with_mask]), truth))) for kind, read in _READINGS.items()}
+        best = max(fits, key=lambda kind: fits[kind])
+        if best is not None and fits[best] > 0.8 > fits[None]:
             return best, everyone
-        return _OUTSIDE, outside
-    if _within(_xyxy(boxes), limits).mean() > 0.98 and outside.mean() > 0.05:
+    elif _within(boxes, limits).mean() > 0.98 and outside.mean() > 0.05:
         return _CORNERS, everyone
-    return _OUTSIDE, outside
+    return (_OUTSIDE, outside) if outside.any() else None
 
 
-def _xywh(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
-
-
-def _xyxy(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+def _xyxy(boxes: NDArray[np.float64]) -> NDArray[np.floating]:
     return boxes
 
 
-def _cxcywh(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+def _cxcywh(boxes: NDArray[np.float64]) -> NDArray[np.floating]:
     return np.concatenate([boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2], axis=1)
 
 
-_READINGS: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
-    "": _xywh, _CORNERS: _xyxy, _CENTRES: _cxcywh
+_READINGS: dict[FaultKind | None, Callable[[NDArray[np.float64]], NDArray[np.floating]]] = {
+    None: xywh_to_xyxy, _CORNERS: _xyxy, _CENTRES: _cxcywh
 }  # fmt: skip
 
 
-def _within(xyxy: NDArray[np.float64], limits: NDArray[np.float64]) -> NDArray[np.bool_]:
+def _within(xyxy: NDArray[np.floating], limits: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Corners in order, and inside the image but for a pixel of rounding."""
     ordered = (xyxy[:, 2:] > xyxy[:, :2]).all(axis=1)
     return np.asarray(ordered & (xyxy[:, :2] >= -_SLACK).all(axis=1) & (xyxy[:, 2:] <= limits + _SLACK).all(axis=1))
-
-
-def _iou(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Row by row, of XYXY boxes."""
-    inner = np.clip(np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2]), 0, None).prod(axis=1)
-    sizes = [np.clip(c[:, 2:] - c[:, :2], 0, None).prod(axis=1) for c in (a, b)]
-    return np.asarray(inner / np.maximum(sizes[0] + sizes[1] - inner, 1e-9))

@@ -1,125 +1,130 @@
-"""Checks of `segmentation`: whether every mask is there, is COCO's, fits its image, and is not empty."""
+"""Every mask of a label file, read one by one: whether it is there, is COCO's, fits its image, and is not empty."""
 
-from collections.abc import Callable, Iterable
-from os import PathLike
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sapnet_pipe.data.checks.findings import Findings, Kind, shown
-from sapnet_pipe.data.checks.raw_document import RawAnnotation
+from sapnet_pipe.data.checks.boxes import PlacedBox, check_boxes
+from sapnet_pipe.data.checks.findings import Findings, shown, shown_box
 from sapnet_pipe.data.checks.rle_dialects import dialect_of, order_of_runs
-from sapnet_pipe.data.coco.document import is_number
+from sapnet_pipe.data.coco.document import CROWD, ImageRecord
+from sapnet_pipe.data.coco.instances import MASK, NO_MASK, InstanceAnnotation, InstanceDataset, Xywh
 from sapnet_pipe.data.coco.masks import rle_area, rle_box
-from sapnet_pipe.data.coco.segmentations import segmentation_to_counts
-from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.coco.segmentations import segmentation_problem, segmentation_to_counts
+from sapnet_pipe.data.errors import FaultKind, UserError
 
-MISSING = Kind("masks-missing", "annotations have no mask", "Give masks, or drop the annotations")
-OTHER = Kind("masks-malformed", "masks cannot be read", "Write them again as polygons or as COCO's RLE")
-EMPTY = Kind("masks-empty", "masks are empty and are left out", "Drop them", error=False)
-FRACTIONS = Kind(
+_EMPTY = FaultKind("masks-empty", "masks are empty and are left out", "Drop them", error=False)
+_FRACTIONS = FaultKind(
     "polygons-as-fractions", "polygons look like fractions of the image", "Multiply x by the width, y by the height"
 )
-_NOT_IN_BOX = Kind(
+_NOT_IN_BOX = FaultKind(
     "masks-beside-their-box", "masks lie elsewhere than their annotation's bbox", "Check masks and boxes", error=False
 )
-_CROWDS = Kind("crowds", "annotations are crowds and are left out", "Nothing, if that is meant", error=False)
 
 
 def check_masks(
-    path: str | PathLike[str],
-    annotations: list[RawAnnotation],
+    dataset: InstanceDataset,
     findings: Findings,
     *,
-    wrap: Callable[[list[RawAnnotation]], Iterable[RawAnnotation]] = lambda annotations: annotations,
-) -> dict[int, NDArray[np.float32]]:
-    """Read every mask of a label file, and its alternates.
+    wrap: Callable[[tuple[InstanceAnnotation, ...]], Iterable[InstanceAnnotation]] = lambda annotations: annotations,
+) -> int:
+    """Read every mask of a label file and its alternates, and compare the masks with the boxes.
 
     Args:
         wrap: Shows progress.
-    Returns: the box (4,) XYXY of every sound mask that is not empty, by annotation index.
+    Returns: the number of sound masks that are not empty.
     """
-    boxes: dict[int, NDArray[np.float32]] = {}
-    of = len(annotations)
-    for annotation in wrap(annotations):
-        if annotation.size is None:
-            continue
-        where = f"annotations[{annotation.index}]"
-        if annotation.entry.get("iscrowd") == 1:
-            findings.add(_CROWDS, path, where, of=of)
-            continue
-        segmentation = annotation.entry.get("segmentation")
-        if not segmentation:
-            findings.add(MISSING, path, f"{where}.segmentation = {shown(segmentation)}", of=of)
-            continue
-        counts = _counts(path, annotation, segmentation, f"{where}.segmentation", findings, of)
-        if counts is not None:
-            if not rle_area(counts, *annotation.size):
-                findings.add(EMPTY, path, f"{where}.segmentation = {shown(segmentation)}", of=of)
-            else:
-                boxes[annotation.index] = rle_box(counts, *annotation.size)
-        _check_alternates(path, annotation, where, findings, of)
-    return boxes
+    path, of, filled = dataset.source, len(dataset.annotations), 0
+    boxes: list[PlacedBox] = []
+    for annotation in wrap(dataset.annotations):
+        image, box = dataset.images[annotation.image_id], annotation.bbox_xywh
+        mask_xyxy = None
+        if annotation.iscrowd:
+            findings.add(CROWD, path, f"annotation {annotation.annotation_id}", of=of)
+            _check_structure(annotation, dataset, findings)
+        elif image.height:
+            mask_xyxy = _check(annotation, image, dataset, findings)
+            filled += mask_xyxy is not None
+        if box is not None and image.height:
+            boxes.append(PlacedBox(f"annotation {annotation.annotation_id}.bbox", box, image, mask_xyxy))
+    check_boxes(path, boxes, findings)
+    for where, (x, y, width, height), _, mask in boxes:
+        if mask is not None and (x > mask[2] or y > mask[3] or x + width < mask[0] or y + height < mask[1]):
+            example = f"{where} = {shown_box((x, y, width, height))}, its mask has {shown_box(mask)}"
+            findings.add(_NOT_IN_BOX, path, example, of=of)
+    return filled
 
 
-def _check_alternates(
-    path: str | PathLike[str], annotation: RawAnnotation, where: str, findings: Findings, of: int
-) -> None:
-    alternates = annotation.entry.get("alternates")
-    if alternates is None:
-        return
-    if not isinstance(alternates, list):
-        findings.add(OTHER, path, f"{where}.alternates = {shown(alternates)}", of=of)
-        return
-    for number, segmentation in enumerate(alternates):
-        _counts(path, annotation, segmentation, f"{where}.alternates[{number}]", findings, of)
+def _masks_of(annotation: InstanceAnnotation) -> Iterator[tuple[str, Any]]:
+    """The annotation's mask and its alternates, each with the name of its field."""
+    where = f"annotation {annotation.annotation_id}"
+    yield f"{where}.segmentation", annotation.segmentation
+    alternates = annotation.extra.get("alternates")
+    for number, alternate in enumerate(alternates if isinstance(alternates, list) else ()):
+        yield f"{where}.alternates[{number}]", alternate
+
+
+def _check_structure(annotation: InstanceAnnotation, dataset: InstanceDataset, findings: Findings) -> None:
+    """Of a crowd's masks the reader asks no more than that they look like masks."""
+    for where, segmentation in _masks_of(annotation):
+        wrong = segmentation_problem(segmentation) if segmentation is not None else None
+        if wrong is not None:
+            place, value, problem, _ = wrong
+            findings.add(MASK, dataset.source, f"{where}{place} = {shown(value)}, {problem}")
+
+
+def _check(
+    annotation: InstanceAnnotation, image: ImageRecord, dataset: InstanceDataset, findings: Findings
+) -> NDArray[np.float32] | None:
+    """The box (4,) XYXY of the annotation's mask; None if there is none, or nothing in it."""
+    path, of = dataset.source, len(dataset.annotations)
+    (where, segmentation), *alternates = _masks_of(annotation)
+    for field, alternate in alternates:
+        _counts(alternate, field, image, None, dataset, findings)
+    if segmentation is None:
+        findings.add(NO_MASK, path, f"{where} = None", of=of)
+        return None
+    counts = _counts(segmentation, where, image, annotation.bbox_xywh, dataset, findings)
+    if counts is None:
+        return None
+    if not rle_area(counts, image.height, image.width):
+        findings.add(_EMPTY, path, f"{where} = {shown(segmentation)}", of=of)
+        return None
+    return rle_box(counts, image.height, image.width)
 
 
 def _counts(
-    path: str | PathLike[str], annotation: RawAnnotation, segmentation: Any, where: str, findings: Findings, of: int
+    segmentation: Any, where: str, image: ImageRecord, box: Xywh | None, dataset: InstanceDataset, findings: Findings
 ) -> bytes | None:
-    """The mask as compressed counts; None, and a finding, if it is not COCO's."""
-    height, width = annotation.size or (0, 0)
-    example = f"{where} = {shown(segmentation)}, {annotation.image}"
-    kind = dialect_of(segmentation, height, width)
-    if kind is not None:
-        findings.add(kind, path, example, of=of)
-        return None
+    """The mask as compressed counts; None, and a finding, if it cannot be read or is not what it was meant to be."""
+    path, of, size = dataset.source, len(dataset.annotations), (image.height, image.width)
+    counts: bytes | None = None
+    kind: FaultKind | None
     try:
-        counts = segmentation_to_counts(segmentation, height, width, file=path, field=where)
+        counts = segmentation_to_counts(segmentation, *size, file=path, field=where)
     except UserError as error:
-        findings.add(OTHER, path, f"{error.field} = {shown(error.value)}, {error.problem}", of=of)
-        return None
-    order = _order(annotation, segmentation, height, width)
-    if order is None and isinstance(segmentation, list) and max(map(max, segmentation)) <= 1 and height * width > 64:
-        order = FRACTIONS
-    if order is not None:
-        findings.add(order, path, example, of=of)
+        kind = dialect_of(segmentation, *size)
+        if kind is None:
+            findings.add(replace(MASK, hint=error.hint), path, error.fault, of=of)
+    else:
+        kind = _misread_as(segmentation, *size, box)
+    if kind is not None:
+        findings.add(
+            kind, path, f"{where} = {shown(segmentation)}, image {image.image_id} is {size[1]} x {size[0]}", of=of
+        )
         return None
     return counts
 
 
-def _order(annotation: RawAnnotation, segmentation: Any, height: int, width: int) -> Kind | None:
-    if not isinstance(segmentation, dict) or not isinstance(segmentation["counts"], list):
-        return None
-    box = annotation.entry.get("bbox")
-    usable = isinstance(box, list) and len(box) == 4 and all(map(is_number, box))
-    return order_of_runs(segmentation["counts"], height, width, box if usable else None)
-
-
-def check_boxes_of_masks(
-    path: str | PathLike[str],
-    annotations: list[RawAnnotation],
-    mask_box_xyxy: dict[int, NDArray[np.float32]],
-    findings: Findings,
-) -> None:
-    """Masks whose own box and their annotation's have nothing in common: one of the two is of another object."""
-    for annotation in annotations:
-        mask, box = mask_box_xyxy.get(annotation.index), annotation.entry.get("bbox")
-        if mask is None or type(box) is not list or len(box) != 4 or not all(map(is_number, box)):
-            continue
-        x, y, width, height = box
-        if x > mask[2] or y > mask[3] or x + width < mask[0] or y + height < mask[1]:
-            example = f"annotations[{annotation.index}].bbox = {shown(box)}, its mask has {shown(mask.tolist())}"
-            findings.add(_NOT_IN_BOX, path, example, of=len(annotations))
+def _misread_as(segmentation: Any, height: int, width: int, box: Xywh | None) -> FaultKind | None:
+    """What a mask that can be read seems to be instead."""
+    if isinstance(segmentation, list):
+        if max(map(max, segmentation)) <= 1 and height * width > 64:
+            return dialect_of(segmentation, height, width) or _FRACTIONS
+        return dialect_of(segmentation, height, width)
+    if isinstance(segmentation["counts"], list):
+        return order_of_runs(segmentation["counts"], height, width, box)
+    return None

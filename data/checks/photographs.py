@@ -7,29 +7,29 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from sapnet_pipe.data.checks.findings import Findings, Kind
-from sapnet_pipe.data.checks.raw_document import RawImage
-from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.checks.findings import Findings
+from sapnet_pipe.data.coco.document import ImageRecord
+from sapnet_pipe.data.errors import FaultKind, UserError
 from sapnet_pipe.data.files import resolve_inside
 from sapnet_pipe.data.images import image_sizes, read_image
 
-MISSING = Kind("photographs-missing", "photographs are not in the folder", "Check --images and the file names")
-UNREADABLE = Kind("photographs-unreadable", "photographs cannot be read", "Get them again, or drop them")
-OTHER_SIZE = Kind(
+MISSING = FaultKind("photographs-missing", "photographs are not in the folder", "Check --images and the file names")
+UNREADABLE = FaultKind("photographs-unreadable", "photographs cannot be read", "Get them again, or drop them")
+OTHER_SIZE = FaultKind(
     "photographs-of-another-size",
     "photographs are not as large as the file says",
     "Give the original photographs, or correct width and height (and scale points and masks with them)",
 )
-SWAPPED_SIZE = Kind(
+SWAPPED_SIZE = FaultKind(
     "sizes-swapped", "images have width and height exchanged", "Write the width into width and the height into height"
 )
-_TURNED = Kind(
+_TURNED = FaultKind(
     "photographs-turned",
     "photographs are turned by EXIF, and the file means them as they lie on disk; they are read that way",
     "Check that the points were clicked on pictures lying on their side",
     error=False,
 )
-_UNNAMED = Kind("photographs-unnamed", "photographs of the folder are not in the file", "Add them", error=False)
+_UNNAMED = FaultKind("photographs-unnamed", "photographs of the folder are not in the file", "Add them", error=False)
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp"}
 
 
@@ -80,12 +80,12 @@ class PhotoSizes:
             return None
 
 
-def check_sizes(path: Path, images: Iterable[RawImage], photos: PhotoSizes, findings: Findings, quiet: bool) -> None:
+def check_sizes(path: Path, images: Iterable[ImageRecord], photos: PhotoSizes, findings: Findings, quiet: bool) -> None:
     """Compare every image entry with its photograph, which is opened but not decoded."""
     listed = list(images)
     for image in tqdm(listed, desc="checking photographs", unit="img", disable=quiet, leave=False):
-        sizes = photos.both(image.file_name) if image.file_name is not None else None
-        if sizes is None or image.height is None or image.width is None:
+        sizes = photos.both(image.file_name) if image.file_name else None
+        if sizes is None or not image.height:
             continue
         raw, turned = sizes
         said = (image.height, image.width)

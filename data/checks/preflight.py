@@ -1,24 +1,39 @@
-"""All checks of a points file or a label file together with its photographs."""
+"""All checks of a points file or a label file together with its photographs.
 
-from collections.abc import Callable
-from dataclasses import dataclass
+The readers tell their faults themselves (`CollectedFaults`); what stands in this folder goes beyond reading: what many
+entries tell together, and what a fault comes from.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tqdm import tqdm
 
-from sapnet_pipe.data.checks.boxes import check_boxes
-from sapnet_pipe.data.checks.clicks import check_document_clicks
-from sapnet_pipe.data.checks.clicks_csv import check_csv_clicks
-from sapnet_pipe.data.checks.findings import Findings, Kind
-from sapnet_pipe.data.checks.masks import check_boxes_of_masks, check_masks
+from sapnet_pipe.data.checks.boxes import check_boxes_of_clicks
+from sapnet_pipe.data.checks.clicks import check_clicks
+from sapnet_pipe.data.checks.findings import CollectedFaults, Findings
+from sapnet_pipe.data.checks.masks import check_masks
 from sapnet_pipe.data.checks.photographs import PhotoSizes, check_pixels, check_sizes, check_unnamed, photographs_in
-from sapnet_pipe.data.checks.raw_document import RawDocument, read_raw
-from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.coco.document import Category, ImageRecord
+from sapnet_pipe.data.coco.instances import MASK
+from sapnet_pipe.data.errors import FaultKind, UserError
 from sapnet_pipe.data.labels.pseudo_labels import read_pseudo_labels
-from sapnet_pipe.data.points.reader import read_points
+from sapnet_pipe.data.points.click_file import MALFORMED, NO_POINTS
+from sapnet_pipe.data.points.reader import read_clicks
 
-_REFUSED = Kind("refused", "is refused by the commands that read it", "Fix what the example says")
-_NO_FOLDER = Kind("no-image-folder", "is no folder", "Give the folder of the photographs")
+_UNREADABLE = FaultKind("unreadable-file", "cannot be read", "Give a COCO JSON file (or CSV of clicks)")
+_NO_FOLDER = FaultKind("no-image-folder", "is not a folder", "Give the folder of the photographs")
+_SAME_FILE = FaultKind(
+    "file-names-shared", "images share their photograph with another entry", "Join them", error=False
+)
+_SAME_NAME = FaultKind(
+    "category-names-shared",
+    "categories have the name of another, but for capitals and blanks",
+    "Join them if they are the same kind of object",
+    error=False,
+)
 
 
 @dataclass(frozen=True)
@@ -50,49 +65,51 @@ def check_points(path: Path, images: Path | None, findings: Findings, *, decode:
         decode: Photographs that are decoded at most; the others are only opened.
     """
     photos = _photos(path, images, findings)
-    if path.suffix.lower() == ".csv":
-        summary = check_csv_clicks(path, photos, findings)
-        sizes = {name: photos.size(str(name)) if photos else None for name in summary.points_of_image}
-        names = [str(name) for name in sizes]
-        count, categories = len(names), summary.categories
-    else:
-        document = read_raw(path, findings)
-        if document is None:
-            return CheckedFile(path, 0, 0, 0, {}, (), 0, 0)
-        _check_point_boxes(document, findings)
-        summary = check_document_clicks(document, findings)
-        if photos is not None:
-            pointed = [image for image in document.images.values() if image.key in summary.points_of_image]
-            check_sizes(path, pointed, photos, findings, quiet)
-        sizes, names = _sizes_of(document), _names_of(document)
-        count, categories = len(document.images), len(document.categories)
-    looked_at, decoded = _photographs(path, photos, names, findings, decode, quiet)
-    if path.suffix.lower() != ".csv" or photos is not None:
-        _ask_reader(path, findings, lambda: read_points(path, images))
-    work = tuple((size, number) for key, number in summary.points_of_image.items() if (size := sizes.get(key)))
-    objects = sum(summary.forms.values())
-    return CheckedFile(path, count, categories, objects, summary.forms, work, looked_at, decoded)
+    try:
+        found = read_clicks(path, lambda name, _: _size(photos, name), CollectedFaults(path, findings))
+    except UserError as error:
+        return _unreadable(path, error, findings)
+    if findings.has(MALFORMED, path):
+        findings.withdraw(NO_POINTS, path, 1)
+    _check_names(path, found.images.values(), found.categories, findings)
+    boxes, misread = check_boxes_of_clicks(found.document, findings) if found.document else ({}, False)
+    check_clicks(found, boxes, misread, findings)
+    clicks_of = Counter(click.image_id for click in found.clicks)
+    if photos is not None and found.document is not None:
+        check_sizes(path, (image for key, image in found.images.items() if key in clicks_of), photos, findings, quiet)
+    looked_at, decoded = _photographs(path, photos, found.images.values(), findings, decode, quiet)
+    sizes = {key: (image.height, image.width) for key, image in found.images.items() if image.height}
+    return CheckedFile(
+        path=path,
+        images=len(found.images),
+        categories=len(found.categories),
+        objects=len(found.clicks),
+        forms=dict(Counter(click.form for click in found.clicks)),
+        work=tuple((sizes[key], number) for key, number in clicks_of.items() if key in sizes),
+        photographs=looked_at,
+        decoded=decoded,
+    )
 
 
 def check_labels(path: Path, images: Path | None, findings: Findings, *, decode: int, quiet: bool) -> CheckedFile:
     """Check a COCO instances file; see `check_points`."""
     photos = _photos(path, images, findings)
-    document = read_raw(path, findings)
-    if document is None:
-        return CheckedFile(path, 0, 0, 0, {}, (), 0, 0)
+    try:
+        # The masks are read one by one below, where it shows what a malformed one was meant to be.
+        dataset = read_pseudo_labels(path, CollectedFaults(path, findings, left_out=(MASK,)))
+    except UserError as error:
+        return _unreadable(path, error, findings)
+    listed = dataset.images.values()
+    _check_names(path, listed, dataset.categories, findings)
     if photos is not None:
-        check_sizes(path, document.images.values(), photos, findings, quiet)
-    boxes = check_masks(
-        path,
-        document.annotations,
+        check_sizes(path, listed, photos, findings, quiet)
+    masks = check_masks(
+        dataset,
         findings,
         wrap=lambda entries: tqdm(entries, desc="checking masks", unit="mask", disable=quiet, leave=False),
     )
-    check_boxes(path, document.annotations, findings, mask_box_xyxy=boxes)
-    check_boxes_of_masks(path, document.annotations, boxes, findings)
-    looked_at, decoded = _photographs(path, photos, _names_of(document), findings, decode, quiet)
-    _ask_reader(path, findings, lambda: read_pseudo_labels(path))
-    return CheckedFile(path, len(document.images), len(document.categories), len(boxes), {}, (), looked_at, decoded)
+    looked_at, decoded = _photographs(path, photos, listed, findings, decode, quiet)
+    return CheckedFile(path, len(listed), len(dataset.categories), masks, {}, (), looked_at, decoded)
 
 
 def check_folder(images: Path, findings: Findings, *, decode: int, quiet: bool) -> CheckedFile:
@@ -114,40 +131,40 @@ def _photos(path: Path, images: Path | None, findings: Findings) -> PhotoSizes |
     return PhotoSizes(images, path, findings)
 
 
-def _check_point_boxes(document: RawDocument, findings: Findings) -> None:
-    """The boxes that clicks are made of, and the others, which only `evaluate` and other programs look at."""
-    bare = [a for a in document.annotations if "true_bbox" in a.entry and a.entry.get("point") is None]
-    check_boxes(document.source, bare, findings, clicks=True)
-    real = [a for a in document.annotations if "true_bbox" not in a.entry]
-    check_boxes(document.source, real, findings, refused=False)
+def _size(photos: PhotoSizes | None, name: str) -> tuple[int, int]:
+    """(height, width) of a photograph; zeros if it is not known."""
+    return (photos.size(name) if photos is not None else None) or (0, 0)
 
 
-def _sizes_of(document: RawDocument) -> dict[object, tuple[int, int] | None]:
-    return {
-        image.key: None if image.height is None or image.width is None else (image.height, image.width)
-        for image in document.images.values()
-    }
+def _unreadable(path: Path, error: UserError, findings: Findings) -> CheckedFile:
+    findings.add(replace(_UNREADABLE, hint=error.hint), path, error.fault)
+    return CheckedFile(path, 0, 0, 0, {}, (), 0, 0)
 
 
-def _names_of(document: RawDocument) -> list[str]:
-    return [image.file_name for image in document.images.values() if image.file_name is not None]
+def _check_names(path: Path, images: Iterable[ImageRecord], categories: Sequence[Category], findings: Findings) -> None:
+    """Photographs that are listed twice, and categories that a typing error has split."""
+    names = [image.file_name for image in images if image.file_name]
+    for name, count in Counter(names).items():
+        if count > 1:
+            findings.add(_SAME_FILE, path, f"{name!r}, {count} times", of=len(names))
+    folded: dict[str, str] = {}
+    for category in categories:
+        plain = " ".join(category.name.split()).casefold()
+        if plain in folded:
+            findings.add(_SAME_NAME, path, f"{category.name!r} and {folded[plain]!r}", of=len(categories))
+        folded.setdefault(plain, category.name)
 
 
 def _photographs(
-    path: Path, photos: PhotoSizes | None, names: list[str], findings: Findings, decode: int, quiet: bool
+    path: Path,
+    photos: PhotoSizes | None,
+    images: Iterable[ImageRecord],
+    findings: Findings,
+    decode: int,
+    quiet: bool,
 ) -> tuple[int, int]:
     """Number of photographs looked for, and of these decoded."""
     if photos is None:
         return 0, 0
-    check_unnamed(path, photos.folder, names, findings)
+    check_unnamed(path, photos.folder, [image.file_name for image in images if image.file_name], findings)
     return photos.looked_up, check_pixels(photos, decode, quiet)
-
-
-def _ask_reader(path: Path, findings: Findings, read: Callable[[], object]) -> None:
-    """The readers have the last word: what they refuse must be fixed, also if no check knows it."""
-    if any(finding.file == str(path) for finding in findings.errors()):
-        return
-    try:
-        read()
-    except UserError as error:
-        findings.add(_REFUSED, path, str(error))

@@ -7,17 +7,18 @@ compressed into a string; or polygons ``[[x1, y1, x2, y2, ...], ...]``.
 import base64
 import binascii
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sapnet_pipe.data.checks.findings import Kind
 from sapnet_pipe.data.coco.masks import check_counts
+from sapnet_pipe.data.errors import FaultKind
 
 
-def _kind(name: str, problem: str, hint: str) -> Kind:
-    return Kind(f"masks-{name}", f"masks {problem}", hint)
+def _kind(name: str, problem: str, hint: str) -> FaultKind:
+    return FaultKind(f"masks-{name}", f"masks {problem}", hint)
 
 
 _ENCODE = "Decode them to arrays and encode these with pycocotools.mask.encode, counts as text"
@@ -50,8 +51,8 @@ FLAT = _kind("polygon-flat", "are one flat polygon, not a list of polygons", "Pu
 FLOATS = _kind("float-runs", "have runs that are no whole numbers", "Write the runs as whole numbers")
 
 
-def dialect_of(segmentation: Any, height: int, width: int) -> Kind | None:
-    """The dialect of a segmentation that COCO's readers cannot read; None if it is COCO's, or nothing known."""
+def dialect_of(segmentation: Any, height: int, width: int) -> FaultKind | None:
+    """The dialect of a segmentation that is not COCO's; None if it is, or if the dialect is not known."""
     if isinstance(segmentation, str):
         return _of_text(segmentation, height, width)
     if isinstance(segmentation, list) and segmentation:
@@ -74,7 +75,7 @@ def dialect_of(segmentation: Any, height: int, width: int) -> Kind | None:
     return None
 
 
-def order_of_runs(runs: list[int], height: int, width: int, box_xywh: list[float] | None) -> Kind | None:
+def order_of_runs(runs: list[int], height: int, width: int, box_xywh: Sequence[float] | None) -> FaultKind | None:
     """Whether runs that fill the image were counted row by row, or begin with the object; None if neither shows.
 
     The annotation's own box tells. Without one that fits, the outline does: runs in the wrong order make a mask of
@@ -91,7 +92,7 @@ def order_of_runs(runs: list[int], height: int, width: int, box_xywh: list[float
     return ROW_MAJOR if 3 * _edges(by_row) < _edges(by_column) else None
 
 
-def _of_text(text: str, height: int, width: int) -> Kind | None:
+def _of_text(text: str, height: int, width: int) -> FaultKind | None:
     if _is_code(text.encode("ascii", "replace"), height, width):
         return None
     if text[:2] in ("b'", 'b"') and text[-1:] == text[1:2]:
@@ -101,7 +102,7 @@ def _of_text(text: str, height: int, width: int) -> Kind | None:
     return BASE64 if _is_base64(text, height, width) else None
 
 
-def _of_list(values: list[Any], height: int, width: int) -> Kind | None:
+def _of_list(values: list[Any], height: int, width: int) -> FaultKind | None:
     if all(type(value) in (int, float) for value in values):
         return _of_runs(values, height, width) or (FLAT if len(values) >= 6 and not len(values) % 2 else None)
     if not all(isinstance(value, list) for value in values):
@@ -113,7 +114,7 @@ def _of_list(values: list[Any], height: int, width: int) -> Kind | None:
     return PAIRS if pairs and len(inner) >= 3 else None
 
 
-def _of_runs(values: list[Any], height: int, width: int) -> Kind | None:
+def _of_runs(values: list[Any], height: int, width: int) -> FaultKind | None:
     pixels = height * width
     if any(type(value) is float for value in values):
         return FLOATS if all(type(v) in (int, float) for v in values) and sum(values) == pixels else None
@@ -166,7 +167,7 @@ def _is_binary(values: list[Any]) -> bool:
     return all(type(value) in (int, bool) and value in (0, 1, 255) for value in values)
 
 
-def _box_distance(mask: NDArray[np.bool_], box_xywh: list[float]) -> float:
+def _box_distance(mask: NDArray[np.bool_], box_xywh: Sequence[float]) -> float:
     """Largest distance in pixels between a side of the mask's box and that of the given one."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not len(rows):

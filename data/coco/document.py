@@ -1,17 +1,57 @@
-"""What every COCO-like JSON file has in common: images, categories, and annotations that refer to them."""
+"""What every COCO-like JSON file has in common: images, categories, and annotations that refer to them.
 
+Where the report of faults does not raise, the reader goes on: a size at fault is 0, a file name is empty, an id stays
+as it stands in the file (so that annotations still find their image), and an entry that is no object is passed over.
+"""
+
+from collections.abc import Iterator
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, TypeGuard
 
-from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.errors import FaultKind, FaultReport, UserError
 from sapnet_pipe.data.files import read_json
 
 MAX_ID = 2**63 - 1
+UNKNOWN_ID = -MAX_ID - 1  # is no id: stands for one that was reported
 MAX_CATEGORY_ID = 2**31 - 1
 MAX_SIDE = 2**31 - 1
 MAX_PIXELS = 2**31 - 1
+
+_NO_LIST = FaultKind("missing-list", "lists of a COCO file are missing or empty", "Add images, categories, annotations")
+_NO_OBJECT = FaultKind("entries-not-objects", "entries are not JSON objects", "Give an object with an 'id'")
+_IMAGE_ID = FaultKind(
+    "image-ids",
+    "images have no whole number as id",
+    "Give 'id' as a whole number, and the annotations' 'image_id' with it",
+)
+_IMAGE_TWICE = FaultKind("image-ids-clash", "images have the id of another image", "Give every image its own id")
+_SIZE = FaultKind("image-sizes", "images have no whole width and height", "Give width and height in pixels")
+_TOO_LARGE = FaultKind("images-too-large", "images have more pixels than a mask can hold", "Cut the image into tiles")
+FILE_NAME = FaultKind("file-names", "images have no usable file_name", "Give the name relative to the image folder")
+_LVIS_NAME = FaultKind(
+    "file-names-lvis",
+    "images have a coco_url but no file_name, as in LVIS",
+    "Add file_name: the part of coco_url behind its last slash (or last two, for one folder of train and val)",
+)
+_CATEGORY_ID = FaultKind("category-ids", "categories have no whole number as id", "Give 'id' as a whole number")
+_CATEGORY_TWICE = FaultKind("category-ids-clash", "categories have the id of another", "Give every category its own id")
+_CATEGORY_NAME = FaultKind("category-names", "categories have no name", "Give the category's name")
+_ID = FaultKind("annotation-ids", "annotations have no whole number as id", "Give 'id' as a whole number")
+_TWICE = FaultKind("annotation-ids-clash", "annotations have the id of another", "Give every annotation its own id")
+_NO_IMAGE = FaultKind(
+    "unknown-images",
+    "annotations are of images that are not listed",
+    "Add the image to 'images', or drop the annotation",
+)
+_NO_CATEGORY = FaultKind(
+    "unknown-categories",
+    "annotations are of categories that are not listed",
+    "Add the category to 'categories', or correct the id",
+)
+_NO_FLAG = FaultKind("iscrowd", "annotations have an iscrowd that is neither 0 nor 1", "Give 0 or 1")
+CROWD = FaultKind("crowds", "annotations are crowds and are left out", "Nothing, if that is meant", error=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +74,7 @@ class Category:
 
 @dataclass(frozen=True)
 class CocoDocument:
-    """A parsed file whose images, categories and references are valid.
+    """A parsed file whose images, categories and references are valid, but for the faults that were reported.
 
     Attributes:
         images: By image id, in ascending order.
@@ -48,27 +88,39 @@ class CocoDocument:
     categories: tuple[Category, ...]
     annotations: list[dict[str, Any]]
 
+    def entries(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """The annotations that are objects, each with its place in the file."""
+        return ((index, entry) for index, entry in enumerate(self.annotations) if type(entry) is dict)
 
-def read_document(path: Path) -> CocoDocument:
+    def image_of(self, entry: dict[str, Any]) -> ImageRecord | None:
+        """The image of an annotation; None only where its reference was reported as a fault."""
+        return _listed(self.images, entry.get("image_id"))
+
+
+def read_document(path: Path, report: FaultReport | None = None) -> CocoDocument:
     """Read a COCO-like JSON file and check all that does not depend on the kind of annotation.
 
-    Raises: UserError naming file, field, value and hint.
+    Raises: UserError naming file, field, value and hint if the file is not JSON, or for a fault if `report` raises it.
     """
-    root = read_json(path)
+    return parse_document(path, read_json(path), report)
+
+
+def parse_document(path: Path, root: Any, report: FaultReport | None = None) -> CocoDocument:
+    """`read_document` of a JSON file that is parsed already."""
+    report = report or FaultReport(path)
     if not isinstance(root, dict):
         raise UserError(path, "content", type(root).__name__, "which is not a COCO object", "Give a COCO JSON file")
-    images, categories = read_head(path, root)
-    annotations = _entries(path, root, "annotations")
+    images, categories = read_head(root, report)
+    document = CocoDocument(path, images, categories, _list(root, "annotations", report))
     known, seen = {category.category_id for category in categories}, set[int]()
-    for index, entry in enumerate(annotations):
-        check_references(path, index, entry, images, known, seen)
-    return CocoDocument(path, images, categories, annotations)
+    for index, entry in document.entries():
+        check_references(index, entry, images, known, seen, report)
+    return document
 
 
-def read_head(path: Path, root: dict[str, Any]) -> tuple[dict[int, ImageRecord], tuple[Category, ...]]:
-    """The images by ascending id, and the categories, of a parsed file; UserError as `read_document`."""
-    images = _read_images(path, _entries(path, root, "images"))
-    return images, _read_categories(path, _entries(path, root, "categories"))
+def read_head(root: dict[str, Any], report: FaultReport) -> tuple[dict[int, ImageRecord], tuple[Category, ...]]:
+    """The images by ascending id, and the categories, of a parsed file."""
+    return read_images(root, report), _read_categories(root, report)
 
 
 def is_number(value: Any) -> bool:
@@ -81,34 +133,71 @@ def _is_text(value: Any) -> TypeGuard[str]:
     return type(value) is str and bool(value.strip()) and not any("\ud800" <= letter <= "\udfff" for letter in value)
 
 
-def _entries(path: Path, root: dict[str, Any], key: str) -> list[dict[str, Any]]:
+def _list(root: dict[str, Any], key: str, report: FaultReport) -> list[dict[str, Any]]:
+    """The list `key`, whose entries are objects but for those reported; empty if it is missing."""
     entries = root.get(key)
     if not isinstance(entries, list):
-        problem = f"but a COCO file has a list of {key}"
-        raise UserError(path, key, entries, problem, f"Add the list '{key}'")
+        report(_NO_LIST, key, entries, f"but a COCO file has a list of {key}", f"Add the list '{key}'")
+        return []
     if not entries:
-        raise UserError(path, key, entries, f"which holds no {key}", f"Give at least one entry in '{key}'")
+        report(_NO_LIST, key, entries, f"which holds no {key}", f"Give at least one entry in '{key}'")
+    report.entries(key, len(entries))
     for index, entry in enumerate(entries):
         if type(entry) is not dict:
-            raise UserError(path, f"{key}[{index}]", entry, "which is not an object", "Give an object with an 'id'")
+            report(_NO_OBJECT, f"{key}[{index}]", entry, "which is not an object")
     return entries
 
 
-def _read_images(path: Path, entries: list[dict[str, Any]]) -> dict[int, ImageRecord]:
+def read_images(root: dict[str, Any], report: FaultReport) -> dict[int, ImageRecord]:
+    """The images of a parsed file by ascending id."""
     images: dict[int, ImageRecord] = {}
-    for index, entry in enumerate(entries):
+    for index, entry in enumerate(_list(root, "images", report)):
+        if type(entry) is not dict:
+            continue
         where = f"images[{index}]"
-        image_id = _whole(path, where, entry, "id", -MAX_ID, MAX_ID)
-        height = _whole(path, where, entry, "height", 1, MAX_SIDE)
-        width = _whole(path, where, entry, "width", 1, MAX_SIDE)
-        if height * width > MAX_PIXELS:
-            problem = f"{height} x {width} pixels are more than a mask can hold"
-            raise UserError(path, f"{where}.width", width, problem, "Cut the image into tiles")
-        if image_id in images:
-            raise UserError(path, f"{where}.id", image_id, "which another image has too", "Give every image its own id")
-        file_name = check_file_name(path, f"{where}.file_name", entry.get("file_name"))
-        images[image_id] = ImageRecord(image_id, file_name, height, width)
-    return dict(sorted(images.items()))
+        image_id: Any = entry.get("id")
+        _is_whole(where, entry, "id", -MAX_ID, MAX_ID, _IMAGE_ID, report)
+        height, width = _size(where, entry, report)
+        if _listed(images, image_id) is not None:
+            report(_IMAGE_TWICE, f"{where}.id", image_id, "which another image has too")
+            continue
+        file_name = _file_name(where, entry, report)
+        if type(image_id) in (int, str):
+            images[image_id] = ImageRecord(image_id, file_name, height, width)
+    return dict(sorted(images.items(), key=lambda item: in_order(item[0])))
+
+
+def in_order(identity: Any) -> int:
+    """Key to sort by ids; one that is not a whole number, and was reported, comes first."""
+    return identity if type(identity) is int else UNKNOWN_ID
+
+
+def _listed(images: dict[int, ImageRecord], image_id: Any) -> ImageRecord | None:
+    return images.get(image_id) if type(image_id) in (int, str) else None
+
+
+def _size(where: str, entry: dict[str, Any], report: FaultReport) -> tuple[int, int]:
+    """(height, width) of an image; zeros if they were reported."""
+    if not all(_is_whole(where, entry, side, 1, MAX_SIDE, _SIZE, report) for side in ("height", "width")):
+        return 0, 0
+    height, width = entry["height"], entry["width"]
+    if height * width > MAX_PIXELS:
+        problem = f"{height} x {width} pixels are more than a mask can hold"
+        report(_TOO_LARGE, f"{where}.width", width, problem)
+        return 0, 0
+    return height, width
+
+
+def _file_name(where: str, entry: dict[str, Any], report: FaultReport) -> str:
+    """The name of an image; empty if it was reported."""
+    if "file_name" not in entry and isinstance(entry.get("coco_url"), str):
+        report(_LVIS_NAME, f"{where}.coco_url", entry["coco_url"], "but there is no file_name")
+        return ""
+    try:
+        return check_file_name(report.source, f"{where}.file_name", entry.get("file_name"))
+    except UserError as error:
+        report.passed_on(FILE_NAME, error)
+        return ""
 
 
 def check_file_name(path: str | PathLike[str], field: str, name: Any) -> str:
@@ -122,67 +211,80 @@ def check_file_name(path: str | PathLike[str], field: str, name: Any) -> str:
     return name
 
 
-def _read_categories(path: Path, entries: list[dict[str, Any]]) -> tuple[Category, ...]:
+def _read_categories(root: dict[str, Any], report: FaultReport) -> tuple[Category, ...]:
     categories: dict[int, Category] = {}
-    for index, entry in enumerate(entries):
-        where = f"categories[{index}]"
-        category_id = _whole(path, where, entry, "id", -MAX_CATEGORY_ID, MAX_CATEGORY_ID)
-        name = entry.get("name")
+    for index, entry in enumerate(_list(root, "categories", report)):
+        if type(entry) is not dict:
+            continue
+        where, name = f"categories[{index}]", entry.get("name")
+        category_id: Any = entry.get("id")
+        _is_whole(where, entry, "id", -MAX_CATEGORY_ID, MAX_CATEGORY_ID, _CATEGORY_ID, report)
         if not _is_text(name):
-            raise UserError(path, f"{where}.name", name, "which is not a name", "Give the category's name")
+            report(_CATEGORY_NAME, f"{where}.name", name, "which is not a name")
+        if type(category_id) not in (int, str):
+            continue
         if category_id in categories:
-            problem = "which another category has too"
-            raise UserError(path, f"{where}.id", category_id, problem, "Give every category its own id")
-        categories[category_id] = Category(category_id, name)
-    return tuple(categories[category_id] for category_id in sorted(categories))
+            report(_CATEGORY_TWICE, f"{where}.id", category_id, "which another category has too")
+            continue
+        categories[category_id] = Category(category_id, str(name))
+    return tuple(sorted(categories.values(), key=lambda category: in_order(category.category_id)))
 
 
-def _whole(path: Path, where: str, entry: dict[str, Any], key: str, low: int, high: int) -> int:
+def _is_whole(
+    where: str, entry: dict[str, Any], key: str, low: int, high: int, kind: FaultKind, report: FaultReport
+) -> bool:
+    """Whether `key` is a whole number within limits; if not, it is reported."""
     value = entry.get(key)
-    if type(value) is not int or not low <= value <= high:
-        bounds = f" from {low} to {high}" if type(value) in (int, float) else ""
-        what = "missing" if key not in entry else f"which is not a whole number{bounds}"
-        shown = repr(value) if isinstance(value, str) else value  # "3" is not 3, and must not look like it
-        raise UserError(path, f"{where}.{key}", shown, what, f"Give '{key}' as a whole number")
-    return value
+    if type(value) is int and low <= value <= high:
+        return True
+    bounds = f" from {low} to {high}" if type(value) in (int, float) else ""
+    problem = "missing" if key not in entry else f"which is not a whole number{bounds}"
+    shown = repr(value) if isinstance(value, str) else value  # "3" is not 3, and must not look like it
+    report(kind, f"{where}.{key}", shown, problem, None if key == "id" else f"Give '{key}' as a whole number")
+    return False
 
 
 def check_references(
-    path: Path, index: int, entry: dict[str, Any], images: dict[int, ImageRecord], categories: set[int], seen: set[int]
+    index: int,
+    entry: dict[str, Any],
+    images: dict[int, ImageRecord],
+    categories: set[int],
+    seen: set[int],
+    report: FaultReport,
 ) -> None:
     """Check the ids of annotation `index`, one of up to a million: the words only for the one that fails.
 
     Args:
+        categories: Ids of all categories.
         seen: Ids of the annotations before it; this one's is added.
-    Raises: UserError as `read_document`.
     """
     annotation_id: Any = entry.get("id")
     image_id, category_id = entry.get("image_id"), entry.get("category_id")
     sound = type(annotation_id) is int and type(image_id) is int and type(category_id) is int
     known = sound and annotation_id not in seen and image_id in images and category_id in categories
     if not known or entry.get("iscrowd", 0) not in (0, 1) or not -MAX_ID <= annotation_id <= MAX_ID:
-        raise _reference_error(path, f"annotations[{index}]", entry, seen, images, categories)
-    seen.add(annotation_id)
+        _report_references(f"annotations[{index}]", entry, images, categories, seen, report)
+    if type(annotation_id) is int:
+        seen.add(annotation_id)
 
 
-def _reference_error(
-    path: Path,
+def _report_references(
     where: str,
     entry: dict[str, Any],
-    seen: set[int],
     images: dict[int, ImageRecord],
     categories: set[int],
-) -> UserError:
-    annotation_id = _whole(path, where, entry, "id", -MAX_ID, MAX_ID)
-    image_id = _whole(path, where, entry, "image_id", -MAX_ID, MAX_ID)
-    category_id = _whole(path, where, entry, "category_id", -MAX_CATEGORY_ID, MAX_CATEGORY_ID)
-    if annotation_id in seen:
-        problem = "which another annotation has too"
-        return UserError(path, f"{where}.id", annotation_id, problem, "Give every annotation its own id")
-    if image_id not in images:
-        hint = "Add the image to 'images', or drop the annotation"
-        return UserError(path, f"{where}.image_id", image_id, "which is not among the images", hint)
-    if category_id not in categories:
-        hint = "Add the category to 'categories', or correct the id"
-        return UserError(path, f"{where}.category_id", category_id, "which is not among the categories", hint)
-    return UserError(path, f"{where}.iscrowd", entry["iscrowd"], "which is neither 0 nor 1", "Give 0 or 1")
+    seen: set[int],
+    report: FaultReport,
+) -> None:
+    if _is_whole(where, entry, "id", -MAX_ID, MAX_ID, _ID, report) and entry["id"] in seen:
+        report(_TWICE, f"{where}.id", entry["id"], "which another annotation has too")
+    image_id, category_id = entry.get("image_id"), entry.get("category_id")
+    # Ids that are text, where the images or categories have such ids too, were reported there.
+    if _listed(images, image_id) is None and _is_whole(where, entry, "image_id", -MAX_ID, MAX_ID, _NO_IMAGE, report):
+        report(_NO_IMAGE, f"{where}.image_id", image_id, "which is not among the images")
+    known = type(category_id) in (int, str) and category_id in categories
+    bounds = -MAX_CATEGORY_ID, MAX_CATEGORY_ID
+    if not known and _is_whole(where, entry, "category_id", *bounds, _NO_CATEGORY, report):
+        report(_NO_CATEGORY, f"{where}.category_id", category_id, "which is not among the categories")
+    if entry.get("iscrowd", 0) not in (0, 1):
+        report(_NO_FLAG, f"{where}.iscrowd", entry["iscrowd"], "which is neither 0 nor 1")

@@ -7,14 +7,23 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from sapnet_pipe.data.coco.document import Category, ImageRecord, is_number, read_document
+from sapnet_pipe.data.coco.document import Category, ImageRecord, in_order, is_number, read_document
 from sapnet_pipe.data.coco.segmentations import segmentation_problem, segmentation_to_counts
-from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.errors import FaultKind, FaultReport, UserError
 
 __all__ = ["Category", "ImageRecord", "InstanceAnnotation", "InstanceDataset", "counts_of", "read_instances"]
 
+NO_MASK = FaultKind("masks-missing", "annotations have no mask", "Give a file that has masks, or drop what has none")
+MASK = FaultKind("masks-malformed", "masks cannot be read", "Write them again as polygons or as COCO's RLE")
+_AREA = FaultKind("areas", "annotations have an area that is not a size", "Give square pixels, or no area")
+_NO_BOX = FaultKind("boxes-malformed", "boxes are not four numbers", "Give four finite numbers, or no bbox")
+_NEGATIVE_BOX = FaultKind(
+    "boxes-negative", "boxes have a negative width or height", "Give the smaller x and y first, then width and height"
+)
 _KNOWN_KEYS = frozenset({"id", "image_id", "category_id", "segmentation", "bbox", "area", "iscrowd"})
 _NOTHING_MORE: Mapping[str, Any] = MappingProxyType({})
+
+Xywh = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +41,7 @@ class InstanceAnnotation:
     image_id: int
     category_id: int
     segmentation: Any
-    bbox_xywh: tuple[float, float, float, float] | None
+    bbox_xywh: Xywh | None
     area: float | None
     iscrowd: bool
     extra: Mapping[str, Any]
@@ -52,15 +61,23 @@ class InstanceDataset:
         return {category.category_id: index for index, category in enumerate(self.categories)}
 
 
-def read_instances(path: Path) -> InstanceDataset:
+def read_instances(path: Path, report: FaultReport | None = None) -> InstanceDataset:
     """Read and check a COCO instance file; masks stay in the form the file has.
+
+    Where `report` does not raise, an annotation without a known image is left out, and a box or an area at fault is
+    None; a mask at fault stays, and `counts_of` raises it again.
 
     Raises: UserError naming file, field, value and hint for whatever is missing, of a wrong type, not finite, doubled
         or unknown, and for a file without images, categories or annotations.
     """
-    document = read_document(Path(path))
-    annotations = [_annotation(document.source, index, entry) for index, entry in enumerate(document.annotations)]
-    annotations.sort(key=lambda annotation: annotation.annotation_id)
+    report = report or FaultReport(path)
+    document = read_document(Path(path), report)
+    annotations = [
+        _annotation(f"annotations[{index}]", entry, report)
+        for index, entry in document.entries()
+        if document.image_of(entry) is not None
+    ]
+    annotations.sort(key=lambda annotation: in_order(annotation.annotation_id))
     return InstanceDataset(document.source, document.images, document.categories, tuple(annotations))
 
 
@@ -71,37 +88,43 @@ def counts_of(annotation: InstanceAnnotation, image: ImageRecord, *, file: str |
     """
     field = f"annotation {annotation.annotation_id}.segmentation"
     if annotation.segmentation is None:
-        raise UserError(file, field, None, "but a mask is needed here", "Give a file that has masks")
+        raise UserError(file, field, None, "but a mask is needed here", NO_MASK.hint)
     return segmentation_to_counts(annotation.segmentation, image.height, image.width, file=file, field=field)
 
 
-def _annotation(path: Path, index: int, entry: dict[str, Any]) -> InstanceAnnotation:
+def read_box(field: str, box: Any, report: FaultReport) -> Xywh | None:
+    """A `bbox`, x, y, width, height in pixels; None if there is none, or if it was reported."""
+    if box is None:
+        return None
+    if type(box) is not list or len(box) != 4 or not all(map(is_number, box)):
+        report(_NO_BOX, field, box, "which is not [x, y, width, height] in pixels")
+        return None
+    if box[2] < 0 or box[3] < 0:
+        report(_NEGATIVE_BOX, field, box, "which is not [x, y, width, height] in pixels: one of the sides is negative")
+        return None
+    return float(box[0]), float(box[1]), float(box[2]), float(box[3])
+
+
+def _annotation(where: str, entry: dict[str, Any], report: FaultReport) -> InstanceAnnotation:
     segmentation = entry.get("segmentation") or None
     if segmentation is not None and (wrong := segmentation_problem(segmentation)):
         place, value, problem, hint = wrong
-        raise UserError(path, f"annotations[{index}].segmentation{place}", value, problem, hint)
+        report(MASK, f"{where}.segmentation{place}", value, problem, hint)
     area = entry.get("area")
     if area is not None and (not is_number(area) or area < 0):
-        raise UserError(
-            path, f"annotations[{index}].area", area, "which is not a size", "Give square pixels, or no area"
-        )
+        report(_AREA, f"{where}.area", area, "which is not a size")
+        area = None
     extra = _NOTHING_MORE if entry.keys() <= _KNOWN_KEYS else {k: v for k, v in entry.items() if k not in _KNOWN_KEYS}
+    annotation_id: Any = entry.get("id")
+    image_id: Any = entry.get("image_id")
+    category_id: Any = entry.get("category_id")
     return InstanceAnnotation(
-        annotation_id=entry["id"],
-        image_id=entry["image_id"],
-        category_id=entry["category_id"],
+        annotation_id=annotation_id,
+        image_id=image_id,
+        category_id=category_id,
         segmentation=segmentation,
-        bbox_xywh=_bbox(path, index, entry.get("bbox")),
+        bbox_xywh=read_box(f"{where}.bbox", entry.get("bbox"), report),
         area=None if area is None else float(area),
         iscrowd=bool(entry.get("iscrowd", 0)),
         extra=extra,
     )
-
-
-def _bbox(path: Path, index: int, bbox: Any) -> tuple[float, float, float, float] | None:
-    if bbox is None:
-        return None
-    if type(bbox) is not list or len(bbox) != 4 or not all(map(is_number, bbox)) or bbox[2] < 0 or bbox[3] < 0:
-        problem = "which is not [x, y, width, height] in pixels"
-        raise UserError(path, f"annotations[{index}].bbox", bbox, problem, "Give four finite numbers, or no bbox")
-    return float(bbox[0]), float(bbox[1]), float(bbox[2]), float(bbox[3])

@@ -13,10 +13,17 @@ from typing import Any
 
 from sapnet_pipe.data.boxes import xyxy_to_xywh
 from sapnet_pipe.data.coco.document import is_number
-from sapnet_pipe.data.coco.instances import Category, ImageRecord, InstanceAnnotation, InstanceDataset, read_instances
+from sapnet_pipe.data.coco.instances import (
+    MASK,
+    Category,
+    ImageRecord,
+    InstanceAnnotation,
+    InstanceDataset,
+    read_instances,
+)
 from sapnet_pipe.data.coco.masks import rle_area, rle_box
 from sapnet_pipe.data.coco.segmentations import segmentation_problem, segmentation_to_counts
-from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.errors import FaultKind, FaultReport
 from sapnet_pipe.data.json_files import write_coco
 
 
@@ -56,6 +63,8 @@ class PseudoLabel:
 
 
 _SURENESS = ("confidence", "score")
+_SCORE = FaultKind("scores", "annotations have a score that is not a number", "Give one, or none")
+_NO_ALTERNATES = FaultKind("alternates", "alternates are not lists of masks", "Give a list of RLE, or none")
 
 
 def write_pseudo_labels(
@@ -84,7 +93,7 @@ def write_pseudo_labels(
     )
 
 
-def read_pseudo_labels(path: Path) -> InstanceDataset:
+def read_pseudo_labels(path: Path, report: FaultReport | None = None) -> InstanceDataset:
     """Read pseudo labels; `extra` of each annotation holds ``score`` and ``alternates`` and the other keys.
 
     Any COCO instance file will do: without `score` and `alternates` it counts as labelled with certainty. As with all
@@ -92,11 +101,12 @@ def read_pseudo_labels(path: Path) -> InstanceDataset:
 
     Raises: UserError as `read_instances`, and for a score or an alternate that cannot be used.
     """
-    dataset = read_instances(path)
+    report = report or FaultReport(path)
+    dataset = read_instances(path, report)
     for annotation in dataset.annotations:
         for name in _SURENESS:
-            _number_of(annotation, name, path)
-        _check_alternates(annotation, path)
+            _number_of(annotation, name, report)
+        _alternates(annotation, report)
     return dataset
 
 
@@ -105,7 +115,7 @@ def alternates_of(annotation: InstanceAnnotation, image: ImageRecord, *, file: P
     field = f"annotation {annotation.annotation_id}.alternates"
     return tuple(
         segmentation_to_counts(mask, image.height, image.width, file=file, field=f"{field}[{index}]")
-        for index, mask in enumerate(_check_alternates(annotation, file))
+        for index, mask in enumerate(_alternates(annotation, FaultReport(file)))
     )
 
 
@@ -114,30 +124,32 @@ def confidence_of(annotation: InstanceAnnotation, *, file: Path) -> float | None
 
     Raises: UserError for a value that is no finite number.
     """
-    found = [_number_of(annotation, name, file) for name in _SURENESS]
+    found = [_number_of(annotation, name, FaultReport(file)) for name in _SURENESS]
     return next((value for value in found if value is not None), None)
 
 
-def _number_of(annotation: InstanceAnnotation, name: str, file: Path) -> float | None:
+def _number_of(annotation: InstanceAnnotation, name: str, report: FaultReport) -> float | None:
     value = annotation.extra.get(name)
     if value is not None and not is_number(value):
         field = f"annotation {annotation.annotation_id}.{name}"
-        raise UserError(file, field, value, "which is not a finite number", "Give one, or none")
+        report(_SCORE, field, value, "which is not a finite number")
+        return None
     return None if value is None else float(value)
 
 
-def _check_alternates(annotation: InstanceAnnotation, file: Path) -> list[Any]:
-    """The annotation's alternates, none if it has none; UserError unless they look like masks."""
+def _alternates(annotation: InstanceAnnotation, report: FaultReport) -> list[Any]:
+    """The annotation's alternates, none if it has none; all of them have the structure of a mask, or are reported."""
     field = f"annotation {annotation.annotation_id}.alternates"
     alternates = annotation.extra.get("alternates")
     if alternates is None:
         return []
     if not isinstance(alternates, list):
-        raise UserError(file, field, alternates, "which is not a list of masks", "Give a list of RLE, or none")
+        report(_NO_ALTERNATES, field, alternates, "which is not a list of masks")
+        return []
     for index, mask in enumerate(alternates):
         if wrong := segmentation_problem(mask):
             place, value, problem, hint = wrong
-            raise UserError(file, f"{field}[{index}]{place}", value, problem, hint)
+            report(MASK, f"{field}[{index}]{place}", value, problem, hint)
     return alternates
 
 

@@ -14,15 +14,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from sapnet_pipe.data.coco.document import check_file_name
-from sapnet_pipe.data.coco.instances import Category, ImageRecord
-from sapnet_pipe.data.errors import UserError
-from sapnet_pipe.data.files import disk_errors, resolve_inside
-from sapnet_pipe.data.images import image_size
-from sapnet_pipe.data.points.point_set import PointSet, build_point_set
+from sapnet_pipe.data.coco.document import FILE_NAME, Category, ImageRecord, check_file_name
+from sapnet_pipe.data.errors import FaultKind, FaultReport, UserError
+from sapnet_pipe.data.files import disk_errors
+from sapnet_pipe.data.points.click_file import MALFORMED, NO_POINTS, Click, ClickFile, PointsFile, SizeOf, placed
 
-SEPARATORS = (",", ";", "\t")
-COLUMNS = ("file_name", "x", "y", "category")
+_SEPARATORS = (",", ";", "\t")
+_COLUMNS = ("file_name", "x", "y", "category")
+_HEADER = FaultKind("csv-header", "does not name its columns", f"Start the file with the line {','.join(_COLUMNS)}")
+_CELLS = FaultKind("csv-cells", "lines have more or fewer columns than the first", "Quote names that hold a separator")
+_CATEGORY = FaultKind("csv-category", "lines name no category", "Name the object's category")
+_NUMBER_HINT = "Give original pixels, with a point before the decimals"
 
 
 class _Row(NamedTuple):
@@ -33,46 +35,54 @@ class _Row(NamedTuple):
     category: str
 
 
-def read_csv(path: Path, images_dir: Path | None) -> PointSet:
-    """Read clicks from a CSV file.
+def recognises(file: PointsFile) -> bool:
+    """By its suffix."""
+    return file.path.suffix.lower() == ".csv"
 
-    Raises: UserError naming the line and the column at fault.
-    """
-    if images_dir is None:
+
+def read(file: PointsFile, size_of: SizeOf | None, report: FaultReport) -> ClickFile:
+    """One click per line; faults name the line and the column."""
+    path = file.path
+    if size_of is None:
         hint = "Name the image folder, from which the sizes of the images are read"
         raise UserError(path, "images", None, "but a CSV file holds no image sizes", hint)
-    rows = list(_rows(path))
-    if not rows:
-        raise UserError(path, "lines", 0, "the file has no click", "Add a line for every object")
-    images = _images(path, rows, images_dir)
+    rows = list(_rows(path, report))
     names = sorted({row.category for row in rows})
     category_id = {name: index for index, name in enumerate(names, 1)}
+    images = _images(rows, size_of)
     by_name = {image.file_name: image for image in images.values()}
-    table = []
+    categories = tuple(Category(index, name) for name, index in category_id.items())
+    found = ClickFile(path, images, categories, place="line {entry}")
     for number, row in enumerate(rows, 1):
         image = by_name[row.file_name]
-        _check_inside(path, row, image)
-        table.append((image.image_id, number, category_id[row.category], row.x, row.y))
-    categories = tuple(Category(index, name) for name, index in category_id.items())
-    return build_point_set(path, images, categories, table, {"crowd": 0, "without_point": 0, "points_moved_inside": 0})
+        click = Click(image.image_id, number, category_id[row.category], row.x, row.y, "CSV", row.line, "")
+        found.clicks.append(placed(click, image, f"line {row.line}, ", ("x", "y"), report, name=image.file_name))
+    return found
 
 
-def _rows(path: Path) -> Iterator[_Row]:
+def _rows(path: Path, report: FaultReport) -> Iterator[_Row]:
+    """The lines that can be used; those at fault are reported."""
     try:
         with disk_errors(path), path.open(newline="", encoding="utf-8-sig") as file:
             first = file.readline()
-            separator = max(SEPARATORS, key=first.count)
+            separator = max(_SEPARATORS, key=first.count)
             lines = csv.reader(itertools.chain([first], file), delimiter=separator)
             header = [name.strip().lower() for name in next(lines, [])]
-            for column in COLUMNS:
+            for column in _COLUMNS:
                 if header.count(column) != 1:
                     problem = f"in which the column '{column}' is {'doubled' if column in header else 'missing'}"
-                    hint = f"Start the file with the line {','.join(COLUMNS)}"
-                    raise UserError(path, "line 1", ",".join(header), problem, hint)
-            places = [header.index(column) for column in COLUMNS]
+                    report(_HEADER, "line 1", ",".join(header), problem)
+                    return
+            places = [header.index(column) for column in _COLUMNS]
+            filled = 0
             for cells in lines:
                 if any(cell.strip() for cell in cells):
-                    yield _row(path, lines.line_num, cells, places, len(header), comma=separator != ",")
+                    filled += 1
+                    row = _row(lines.line_num, cells, places, len(header), separator != ",", report)
+                    if row is not None:
+                        yield row
+            if not filled:
+                report(NO_POINTS, "lines", 0, "the file has no click", "Add a line for every object")
     except UnicodeDecodeError as error:
         raise UserError(
             path, "content", error.object[:40], "which is not UTF-8 text", "Save the file as UTF-8"
@@ -81,47 +91,46 @@ def _rows(path: Path) -> Iterator[_Row]:
         raise UserError(path, "content", str(error), "which is not CSV", "Write the file again") from error
 
 
-def _row(path: Path, line: int, cells: list[str], places: list[int], columns: int, *, comma: bool) -> _Row:
-    """One click; `comma` says that a comma stands before decimals."""
+def _row(
+    line: int, cells: list[str], places: list[int], columns: int, decimal_comma: bool, report: FaultReport
+) -> _Row | None:
+    where = f"line {line}"
     if len(cells) != columns:
         problem = f"which has {len(cells)} columns, but the first line has {columns}"
-        raise UserError(path, f"line {line}", ",".join(cells), problem, "Quote names that hold a separator")
+        report(_CELLS, where, ",".join(cells), problem)
+        return None
     name, x, y, category = (cells[place].strip() for place in places)
-    if comma:
+    if decimal_comma:
         x, y = x.replace(",", "."), y.replace(",", ".")
-    check_file_name(path, f"line {line}, file_name", name)
+    try:
+        check_file_name(report.source, f"{where}, file_name", name)
+    except UserError as error:
+        report.passed_on(FILE_NAME, error)
+        return None
     if not category:
-        raise UserError(path, f"line {line}, category", category, "which is empty", "Name the object's category")
-    return _Row(line, name, _number(path, line, "x", x), _number(path, line, "y", y), category)
+        report(_CATEGORY, f"{where}, category", category, "which is empty")
+    numbers = _number(f"{where}, x", x, report), _number(f"{where}, y", y, report)
+    if numbers[0] is None or numbers[1] is None:
+        return None
+    return _Row(line, name, numbers[0], numbers[1], category)
 
 
-def _number(path: Path, line: int, column: str, text: str) -> float:
+def _number(field: str, text: str, report: FaultReport) -> float | None:
     try:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not math.isfinite(value):
-        hint = "Give original pixels, with a point before the decimals"
-        raise UserError(path, f"line {line}, {column}", text, "which is not a finite number", hint)
-    return value
+    if math.isfinite(value):
+        return value
+    report(MALFORMED, field, text, "which is not a finite number", _NUMBER_HINT)
+    return None
 
 
-def _images(path: Path, rows: list[_Row], images_dir: Path) -> dict[int, ImageRecord]:
-    if not images_dir.is_dir():
-        raise UserError(images_dir, "images", str(images_dir), "which is not a folder", "Name the image folder")
+def _images(rows: list[_Row], size_of: SizeOf) -> dict[int, ImageRecord]:
     first_line: dict[str, int] = {}
     for row in rows:
         first_line.setdefault(row.file_name, row.line)
-    images = {}
-    for image_id, name in enumerate(sorted(first_line), 1):
-        field = f"line {first_line[name]}, file_name"
-        height, width = image_size(resolve_inside(images_dir, name, file=path, field=field), file=path, field=field)
-        images[image_id] = ImageRecord(image_id, name, height, width)
-    return images
-
-
-def _check_inside(path: Path, row: _Row, image: ImageRecord) -> None:
-    for column, value, size, word in (("x", row.x, image.width, "wide"), ("y", row.y, image.height, "high")):
-        if not 0 <= value < size:
-            problem = f"but image {image.file_name} is {size} {word}"
-            raise UserError(path, f"line {row.line}, {column}", value, problem, "Give points in original pixels")
+    return {
+        image_id: ImageRecord(image_id, name, *size_of(name, f"line {first_line[name]}, file_name"))
+        for image_id, name in enumerate(sorted(first_line), 1)
+    }

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import metadata
 
-from sapnet_pipe.data.checks.findings import Findings, Kind
+from sapnet_pipe.data.checks.findings import Findings
+from sapnet_pipe.data.errors import FaultKind
 from sapnet_pipe.pipeline.doctor.probe import Probe
 
 OURS = "sapnet-pipe"
@@ -25,23 +26,25 @@ OPTIONAL = {"detectron2": "detectron2", "ray": "ray"}
 _BAD_TORCH = "2.13.0"
 _TORCHVISION_OFFSET = 15  # torch 2.N goes with torchvision 0.(N + 15)
 
-_MISSING = Kind("package-missing", "package is missing", "python -m pip install sapnet-pipe, in this environment")
-_BROKEN = Kind("package-broken", "package is installed but does not work", "Install them again, in matching versions")
-_OPTIONAL_BROKEN = Kind(
+_MISSING = FaultKind("package-missing", "package is missing", "python -m pip install sapnet-pipe, in this environment")
+_BROKEN = FaultKind(
+    "package-broken", "package is installed but does not work", "Install them again, in matching versions"
+)
+_OPTIONAL_BROKEN = FaultKind(
     "optional-package-broken",
     "optional package is installed but does not work",
     "Install them again, or uninstall them",
     error=False,
 )
-_VERSION = Kind(
+_VERSION = FaultKind(
     "package-version", "package is of a version that sapnet-pipe excludes", "Install one that the example names"
 )
-_TORCH = Kind(
+_TORCH = FaultKind(
     "torch-known-bad",
     f"package is {_BAD_TORCH}, with which sapnet-pipe does not work",
     "python -m pip install 'torch>=2.6,!=2.13.0' together with the torchvision of that release",
 )
-_PAIR = Kind(
+_PAIR = FaultKind(
     "torchvision-of-another-torch",
     "package was made for another torch",
     "Install both at once: python -m pip install --upgrade torch torchvision",

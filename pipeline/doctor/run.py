@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sapnet_pipe.data.checks.findings import Finding, Findings, Kind
+from sapnet_pipe.data.checks.findings import Finding, Findings
+from sapnet_pipe.data.errors import FaultKind
 from sapnet_pipe.pipeline.doctor.estimate import Estimate, estimate_bags
 from sapnet_pipe.pipeline.doctor.machine import Machine, free_disk, gigabytes, look_at_machine
 from sapnet_pipe.pipeline.doctor.packages import OPTIONAL, REQUIRED, Package, check_packages, our_version, table_of
@@ -18,9 +19,9 @@ if TYPE_CHECKING:
     from sapnet_pipe.data.checks.preflight import CheckedFile
 
 _FOR_FILES = ("numpy", "cv2", "PIL", "pycocotools")  # what reading files takes
-_NOT_CHECKED = Kind("files-not-checked", "files could not be checked", "Fix those first")
-_NO_DEVICE = Kind("no-such-device", "is not there or does not work", "Use --device auto or cpu")
-_NO_ROOM = Kind("disk-too-small", "has no room for the bags", "Choose another --out for generate-bags")
+_NOT_CHECKED = FaultKind("files-not-checked", "files could not be checked", "Fix those first")
+_NO_DEVICE = FaultKind("no-such-device", "is not there or does not work", "Use --device auto or cpu")
+_NO_ROOM = FaultKind("disk-too-small", "has no room for the bags", "Choose another --out for generate-bags")
 
 
 @dataclass(frozen=True)

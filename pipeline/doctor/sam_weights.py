@@ -3,24 +3,24 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from sapnet_pipe.data.checks.findings import Findings, Kind
-from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.checks.findings import Findings
+from sapnet_pipe.data.errors import FaultKind, UserError
 from sapnet_pipe.data.files import sha256_file
 from sapnet_pipe.pipeline.doctor.machine import free_disk, gigabytes
 from sapnet_pipe.stages.bags.sam.checkpoints import OFFICIAL, TINY_WEIGHTS, cache_folder
 
 _BYTES = {"vit_b": 375_042_383, "vit_l": 1_249_524_607, "vit_h": 2_564_550_879}  # of the published files
 
-_NOT_THERE = Kind("checkpoint-missing", "is not there", "Correct --checkpoint")
-_OTHER = Kind("checkpoint-of-another-sam", "is of another model than --sam", "Give the --sam it is of")
-_DAMAGED = Kind(
+_NOT_THERE = FaultKind("checkpoint-missing", "is not there", "Correct --checkpoint")
+_OTHER = FaultKind("checkpoint-of-another-sam", "is of another model than --sam", "Give the --sam it is of")
+_DAMAGED = FaultKind(
     "checkpoint-damaged",
     "is not the published file; generate-bags downloads it again",
     "Without a network: replace it, or give --checkpoint",
     error=False,
 )
-_NO_ROOM = Kind("no-room-for-checkpoint", "does not fit on the disk", "Free space, or set SAPNET_CACHE")
-_UNKNOWN = Kind(
+_NO_ROOM = FaultKind("no-room-for-checkpoint", "does not fit on the disk", "Free space, or set SAPNET_CACHE")
+_UNKNOWN = FaultKind(
     "checkpoint-unknown",
     "is none of the published files (fine, if it is your own)",
     "Nothing, if that is meant",

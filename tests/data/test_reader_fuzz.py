@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from sapnet_pipe.data.checks.findings import Findings
+from sapnet_pipe.data.checks.preflight import check_labels, check_points
 from sapnet_pipe.data.coco.instances import counts_of, read_instances
 from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.data.evaluation.coco_ap import coco_ap
@@ -21,7 +23,7 @@ JUNK += [{"id": 1}, [1, 2], [[1, 2, 3, 4, 5, 6]], "\0", 2**31, -(2**63), [float(
 
 
 def consume(path: Path) -> None:
-    """Read the file in every way; stop at the first UserError of each."""
+    """Read the file in every way; stop at the first UserError of each. The checks never raise one."""
     with contextlib.suppress(UserError):
         dataset = read_instances(path)
         for annotation in dataset.annotations:
@@ -36,6 +38,8 @@ def consume(path: Path) -> None:
             alternates_of(annotation, labels.images[annotation.image_id], file=path)
     with contextlib.suppress(UserError):
         coco_ap(path, path)
+    for check in (check_points, check_labels):
+        check(path, None, Findings(), decode=0, quiet=True)
 
 
 def places(value: Any, found: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
@@ -105,3 +109,4 @@ def test_damaged_csv_files_are_answered(tmp_path):
         path.write_bytes(bytes(damaged))
         with contextlib.suppress(UserError):
             read_points(path, tmp_path)
+        check_points(path, tmp_path, Findings(), decode=0, quiet=True)

@@ -77,7 +77,13 @@ def test_what_is_wrong_ends_the_page_and_the_command_with_2(toy: Path, capsys: p
     assert run([*shlex.split(SOUND), "--json"]) == 2
     page, line = capsys.readouterr().out.rstrip().rsplit("\n", 1)
     ending = page.partition("To fix, most urgent first")[2]
-    for part in ("1 of 8 points lie outside", "[300, 5]", "2.png", "b'1'", "Give original pixels"):
+    for part in (
+        "1 of 8 points lie outside",
+        "point[0] = 300, but image 1 is 64 wide",
+        "2.png",
+        "b'1'",
+        "Give points in original pixels",
+    ):
         assert part in ending
     kinds = {found["kind"] for found in json.loads(line)["mend"]}
     assert kinds == {"points-off-image", "masks-bytes-as-text", "photographs-missing"}

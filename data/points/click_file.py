@@ -1,0 +1,129 @@
+"""What a reader of clicks hands over, and what every file format of clicks has to do.
+
+A format is a module with the two functions of `PointFormat`, listed in `data.points.reader.FORMATS`.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from sapnet_pipe.data.coco.document import Category, CocoDocument, ImageRecord
+from sapnet_pipe.data.errors import FaultKind, FaultReport
+from sapnet_pipe.data.files import read_json
+
+MALFORMED = FaultKind("points-malformed", "points cannot be understood", "Give x and y as two numbers in pixels")
+OUTSIDE = FaultKind(
+    "points-off-image",
+    "points lie outside their image",
+    "Give points in original pixels (those of a resized picture must be scaled back)",
+)
+NO_POINTS = FaultKind("no-points", "has no point in it", "Add a point for every object")
+
+SizeOf = Callable[[str, str], tuple[int, int]]
+"""(file name, field that names it) -> (height, width) of a photograph; UserError if it cannot be read."""
+
+
+class Click(NamedTuple):
+    """A click as it stands in a file.
+
+    Attributes:
+        x, y: In the file's own frame.
+        form: What people call the way it is written in.
+        entry: Number of the annotation, from 0, or of the line, from 1.
+        field: Where in that entry, for example ``point``.
+        slack: How far outside the image the form's own tools may have put a click, in pixels.
+        shift: What has to be added for our frame, in which the first pixel spans 0 to 1.
+        moved: Whether it lies in the slack around its image, so that it has to be moved to the border.
+    """
+
+    image_id: int
+    point_id: int
+    category_id: int
+    x: float
+    y: float
+    form: str
+    entry: int
+    field: str
+    slack: float = 0.0
+    shift: float = 0.0
+    moved: bool = False
+
+    @property
+    def xy(self) -> tuple[float, float]:
+        """x and y in our frame, moved to the left and the upper border where it has to be."""
+        return max(self.x, 0.0) + self.shift, max(self.y, 0.0) + self.shift
+
+
+@dataclass
+class ClickFile:
+    """What a file of clicks holds. All clicks lie within their images, but for those reported as faults.
+
+    Attributes:
+        images: By id, also those without a click; in a size of 0 where it is not known.
+        dropped: What was left out or corrected: ``crowd``, ``without_point``, ``points_moved_inside``.
+        place: Names the place of a click in this file.
+        document: The COCO file, if it is one.
+    """
+
+    source: Path
+    images: dict[int, ImageRecord]
+    categories: tuple[Category, ...]
+    clicks: list[Click] = field(default_factory=list)
+    dropped: Counter[str] = field(default_factory=lambda: Counter(crowd=0, without_point=0, points_moved_inside=0))
+    place: str = "annotations[{entry}].{field}"
+    document: CocoDocument | None = None
+
+    def where(self, click: Click) -> str:
+        """The place of a click for people, for example ``annotations[17].point``."""
+        return self.place.format(entry=click.entry, field=click.field)
+
+
+class PointsFile:
+    """A file (or folder) that is to be recognised and read; what several formats look at is parsed once."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @cached_property
+    def json(self) -> Any:
+        """Its content as JSON; UserError if it is not JSON."""
+        return read_json(self.path)
+
+
+class PointFormat(Protocol):
+    """A file format of clicks; a module will do."""
+
+    def recognises(self, file: PointsFile) -> bool:
+        """Whether the file is of this format, by its name or its content."""
+        ...
+
+    def read(self, file: PointsFile, size_of: SizeOf | None, report: FaultReport) -> ClickFile:
+        """Read all clicks.
+
+        Args:
+            size_of: Tells the sizes of photographs, for files that hold none; None without an image folder.
+        Raises: UserError if there is nothing to read in the file, or for a fault if `report` raises it.
+        """
+        ...
+
+
+def placed(
+    click: Click, image: ImageRecord, prefix: str, fields: tuple[str, str], report: FaultReport, name: object = None
+) -> Click:
+    """The click, marked where it has to be moved to the border of its image; further outside it is reported.
+
+    Args:
+        prefix, fields: Where its entry, and in it x and y, stand in the file.
+        name: What the report calls the image, if not by its id.
+    """
+    x, y, slack = click.x, click.y, click.slack
+    if (0 <= x < image.width and 0 <= y < image.height) or not image.height:
+        return click
+    for value, where, size, word in ((x, fields[0], image.width, "wide"), (y, fields[1], image.height, "high")):
+        if not -slack <= value < size + slack:
+            report(OUTSIDE, prefix + where, value, f"but image {name or image.image_id} is {size} {word}")
+            return click
+    return click._replace(moved=True)
