@@ -3,10 +3,11 @@
 A list is null where the method has no such step. Boxes are XYXY in original pixels.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,71 +17,83 @@ from numpy.typing import NDArray
 from sapnet_pipe.data.files import atomic_path, disk_errors
 
 _SCORES, _BOX = pa.list_(pa.float32()), pa.list_(pa.float32(), 4)
-SCHEMA = pa.schema(
-    {
-        "image_id": pa.int64(),
-        "point_id": pa.int64(),
-        "category_id": pa.int32(),
-        "sam_score": _SCORES,
-        "psm_score": _SCORES,
-        "pdg_score": _SCORES,
-        "completeness": _SCORES,
-        "prm_score": _SCORES,
-        "psm_index": pa.int32(),
-        "psm_rule": pa.int8(),
-        "psm_box": _BOX,
-        "prm_rule": pa.int8(),
-        "prm_box": _BOX,
-        "bag_index": pa.int32(),
-        "runner_up": pa.int32(),
-        "reassigned": pa.bool_(),
-        "margin": pa.float32(),
-        "score": pa.float32(),
-        "confidence": pa.float32(),
-    }
-)
 _ROWS_PER_GROUP = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class ExplainedPoints:
-    """N points and their T masks in all. What is NaN, or negative in an index or a rule, is written as null.
+def _column(kind: pa.DataType) -> Mapping[str, Any]:
+    """Metadata of a field that is a column of the file."""
+    return {"kind": kind}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """The mask selected for each of N points, and why; their bags hold T masks in all.
+
+    A field with a `_column` is one of explain.parquet, in this order: a new reason is a field here and whoever
+    computes it. None, a NaN, and a negative index or rule are written as null.
 
     Attributes:
-        image_id, point_id, category_id: (N,). sizes: (N,) masks of each bag, which sum to T.
+        sizes: (N,) masks of each bag, which sum to T. alternates: (N, 3) masks for multi-mask supervision (MPS), -1
+            where the bag has no more.
+        image_id, point_id, category_id: (N,) of the points.
         sam_score: (T,) SAM's predicted IoU.
         psm_score, pdg_score: (T,) PSM's score of the bag's class times S_com, before and after point distance
             guidance; None without PSM.
         completeness: (T,) the share of its object that the selector thinks a mask holds; None where it was not asked.
         prm_score: (T,) PRM's; None without PRM.
-        psm_index: (N,) the mask that PSM scores highest. psm_rule: (N,) the mining rule that moved its box: 1, 2, or 0
-            if it stayed. psm_box: (N, 4) the box after mining.
+        psm_index: (N,) the mask that PSM scores highest. psm_rule: (N,) the rule of BMS that moved its box: 1, 2, or 0
+            if it stayed. psm_box: (N, 4) the box after mining. None without PSM.
         prm_rule, prm_box: (N,), (N, 4) the same of PRM.
-        bag_index: (N,) the chosen mask. runner_up: (N,) the highest scored of the others.
+        bag_index: (N,) the chosen mask. runner_up: (N,) the highest scored of the others; -1 in a bag of one.
         reassigned: (N,) bool, whether another point of the class had the better claim to the first choice.
-        margin, score, confidence: (N,) as in the pseudo labels.
+        margin: (N,) the last module's score of the chosen mask minus the highest of the others; negative where mining
+            moved the choice, NaN in a bag of one.
+        score: (N,) in [0, 1], how sure the last module is that the bag holds its class; SAM's score without training.
+        confidence: (N,) in [0, 1], how sure it is that the chosen mask is the object.
     """
 
-    image_id: NDArray[np.int64]
-    point_id: NDArray[np.int64]
-    category_id: NDArray[np.int32]
     sizes: NDArray[np.int64]
-    sam_score: NDArray[np.float32]
-    psm_score: NDArray[np.float32] | None
-    pdg_score: NDArray[np.float32] | None
-    completeness: NDArray[np.float32] | None
-    prm_score: NDArray[np.float32] | None
-    psm_index: NDArray[np.int64]
-    psm_rule: NDArray[np.int64]
-    psm_box: NDArray[np.float32]
-    prm_rule: NDArray[np.int64]
-    prm_box: NDArray[np.float32]
-    bag_index: NDArray[np.int64]
-    runner_up: NDArray[np.int64]
-    reassigned: NDArray[np.bool_]
-    margin: NDArray[np.float32]
-    score: NDArray[np.float32]
-    confidence: NDArray[np.float32]
+    alternates: NDArray[np.int64]
+    image_id: NDArray[np.int64] = field(metadata=_column(pa.int64()))
+    point_id: NDArray[np.int64] = field(metadata=_column(pa.int64()))
+    category_id: NDArray[np.int32] = field(metadata=_column(pa.int32()))
+    sam_score: NDArray[np.float32] = field(metadata=_column(_SCORES))
+    psm_score: NDArray[np.float32] | None = field(default=None, metadata=_column(_SCORES))
+    pdg_score: NDArray[np.float32] | None = field(default=None, metadata=_column(_SCORES))
+    completeness: NDArray[np.float32] | None = field(default=None, metadata=_column(_SCORES))
+    prm_score: NDArray[np.float32] | None = field(default=None, metadata=_column(_SCORES))
+    psm_index: NDArray[np.int64] | None = field(default=None, metadata=_column(pa.int32()))
+    psm_rule: NDArray[np.int64] | None = field(default=None, metadata=_column(pa.int8()))
+    psm_box: NDArray[np.float32] | None = field(default=None, metadata=_column(_BOX))
+    prm_rule: NDArray[np.int64] | None = field(default=None, metadata=_column(pa.int8()))
+    prm_box: NDArray[np.float32] | None = field(default=None, metadata=_column(_BOX))
+    bag_index: NDArray[np.int64] = field(metadata=_column(pa.int32()))
+    runner_up: NDArray[np.int64] = field(metadata=_column(pa.int32()))
+    reassigned: NDArray[np.bool_] = field(metadata=_column(pa.bool_()))
+    margin: NDArray[np.float32] = field(metadata=_column(pa.float32()))
+    score: NDArray[np.float32] = field(metadata=_column(pa.float32()))
+    confidence: NDArray[np.float32] = field(metadata=_column(pa.float32()))
+
+    def __len__(self) -> int:
+        return len(self.point_id)
+
+    @staticmethod
+    def concat(parts: Sequence["Selection"]) -> "Selection":
+        """The points of several selections of one method, at least one of them, in their order."""
+        columns: dict[str, Any] = {}
+        for column in fields(Selection):
+            values = [getattr(part, column.name) for part in parts]
+            columns[column.name] = None if values[0] is None else np.concatenate(values)
+        return Selection(**columns)
+
+    def of_chosen(self, per_mask: NDArray[np.float32] | None) -> NDArray[np.float32]:
+        """A column of all masks (T,) at the chosen ones (N,); NaN for a step that the method does not have."""
+        if per_mask is None:
+            return np.full(len(self), np.nan, np.float32)
+        return per_mask[np.cumsum(self.sizes) - self.sizes + self.bag_index]
+
+
+SCHEMA = pa.schema({column.name: column.metadata["kind"] for column in fields(Selection) if column.metadata})
 
 
 class ExplanationWriter:
@@ -89,10 +102,10 @@ class ExplanationWriter:
     def __init__(self, writer: pq.ParquetWriter) -> None:
         self._writer, self._waiting, self._rows = writer, list[pa.Table](), 0
 
-    def write(self, points: ExplainedPoints) -> None:
+    def write(self, points: Selection) -> None:
         """Append the rows of some points."""
         self._waiting.append(_table(points))
-        self._rows += len(points.point_id)
+        self._rows += len(points)
         if self._rows >= _ROWS_PER_GROUP:
             self.flush()
 
@@ -115,24 +128,21 @@ def open_explanations(path: Path) -> Iterator[ExplanationWriter]:
         writer.flush()
 
 
-def _table(points: ExplainedPoints) -> pa.Table:
-    values = {field.name: getattr(points, field.name) for field in fields(points)}
-    sizes = values.pop("sizes")
-    offsets = pa.array(np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32))
-    arrays = [_column(values[field.name], field.type, offsets, len(sizes)) for field in SCHEMA]
+def _table(points: Selection) -> pa.Table:
+    offsets = pa.array(np.concatenate([[0], np.cumsum(points.sizes)]).astype(np.int32))
+    arrays = [_array(getattr(points, column.name), column.type, offsets, len(points)) for column in SCHEMA]
     return pa.Table.from_arrays(arrays, schema=SCHEMA)
 
 
-def _column(values: NDArray | None, kind: pa.DataType, offsets: pa.Array, rows: int) -> pa.Array:
+def _array(values: NDArray | None, kind: pa.DataType, offsets: pa.Array, rows: int) -> pa.Array:
     if values is None:
         return pa.nulls(rows, kind)
     if kind == _SCORES:
         return pa.ListArray.from_arrays(offsets, pa.array(values, pa.float32()))
     if kind == _BOX:
-        mask = np.isnan(values).any(axis=1)
         flat = pa.array(np.ascontiguousarray(values, np.float32).reshape(-1), pa.float32())
-        return pa.FixedSizeListArray.from_arrays(flat, 4, mask=pa.array(mask))
+        return pa.FixedSizeListArray.from_arrays(flat, 4, mask=pa.array(np.isnan(values).any(axis=1)))
     missing = np.isnan(values) if pa.types.is_floating(kind) else None
-    if pa.types.is_integer(kind) and kind != pa.int64() and values.dtype == np.int64:
+    if kind in (pa.int8(), pa.int32()) and values.dtype == np.int64:  # an index or a rule
         missing = values < 0
     return pa.array(values, kind, mask=missing)

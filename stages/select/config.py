@@ -117,7 +117,7 @@ class AssignmentConfig(BaseModel, frozen=True, extra="forbid"):
     )
 
 
-class TestConfig(BaseModel, frozen=True, extra="forbid"):
+class InferenceConfig(BaseModel, frozen=True, extra="forbid"):
     """The selection pass over all points."""
 
     batch_size: int = Field(default=2, gt=0, description="Images per forward pass.")
@@ -165,7 +165,7 @@ class SelectConfig(BaseModel, frozen=True, extra="forbid"):
     assignment: AssignmentConfig = Field(default=AssignmentConfig(), description="One mask, one point.")
     image: ImageConfig = Field(default=ImageConfig(), description="Images.")
     train: TrainConfig = Field(default=TrainConfig(), description="Optimiser and schedule.")
-    test: TestConfig = Field(default=TestConfig(), description="Selection pass.")
+    test: InferenceConfig = Field(default=InferenceConfig(), description="Selection pass.")
     guard: GuardConfig = Field(default=GuardConfig(), description="Seed guard.")
     frozen: FrozenConfig = Field(default=FrozenConfig(), description="Screening on frozen features.")
 
@@ -188,7 +188,7 @@ def for_frozen(config: SelectConfig) -> SelectConfig:
         update={
             "train": config.train.model_copy(update=train),
             "image": config.image.model_copy(update={"flip": False}),
-            "test": TestConfig(batch_size=FROZEN_TEST_BATCH),
+            "test": InferenceConfig(batch_size=FROZEN_TEST_BATCH),
         }
     )
 

@@ -10,23 +10,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sapnet_pipe.data.files import disk_errors, read_json, write_json
+from sapnet_pipe.data.files import disk_errors
 from sapnet_pipe.stages.select.batches.bag_images import BagImages
+from sapnet_pipe.stages.select.batches.batch import SelectBatch
 from sapnet_pipe.stages.select.batches.loader import TrainBatches
-from sapnet_pipe.stages.select.batches.select_batch import SelectBatch
 from sapnet_pipe.stages.select.config import SelectConfig
-from sapnet_pipe.stages.select.frozen.source import FrozenSource
+from sapnet_pipe.stages.select.feature_source import FeatureSource
 from sapnet_pipe.stages.select.method.completeness import completeness_loss, completeness_target
 from sapnet_pipe.stages.select.method.psm_prm import negative_loss, prm_loss, psm_loss
 from sapnet_pipe.stages.select.network.model import Selector, SelectorOutput
 from sapnet_pipe.stages.select.seed_guard import AtChanceError, SeedGuard, judged_at, learning_sign, seed_of_attempt
-from sapnet_pipe.stages.training.backbone import build_backbone
 from sapnet_pipe.stages.training.backbone_config import BackboneConfig
 from sapnet_pipe.stages.training.checkpoint import load_checkpoint
 from sapnet_pipe.stages.training.distributed import current_world, is_main_process, world_size
 from sapnet_pipe.stages.training.loop import TrainResult, resolve_length, train
 from sapnet_pipe.stages.training.metric_log import MetricLog, metrics_size
-from sapnet_pipe.stages.training.run_files import BACKBONE, CHECKPOINT, METRICS
+from sapnet_pipe.stages.training.run_files import CHECKPOINT, METRICS
 
 EVENT = "seed_guard"
 _LOG = logging.getLogger(__name__)
@@ -59,38 +58,35 @@ def learn(
     images: BagImages,
     num_classes: int,
     config: SelectConfig,
+    source: FeatureSource,
     out: Path,
     *,
     resume: bool,
     quiet: bool,
-    frozen: FrozenSource | None = None,
 ) -> Learned:
     """Train on the bags of `images`, restarting from another seed while the bags stay at chance.
 
     Args:
         num_classes: Classes of the store, also those without a bag.
-        frozen: Features to train on in place of the photographs.
+        source: What the selector sees of the images.
     Raises: UserError as `stages.training.loop.train`.
     """
     length = resolve_length(config.train, len(images))
     present = len(np.unique(images.class_index))
     attempt, resume = _attempt(out, config.seed, resume)
-    look = None if frozen is None else frozen.look
     while True:
         seed = seed_of_attempt(config.seed, attempt)
-        if frozen is None:
-            model, backbone = _build(num_classes, config, seed, out, resume)
-        else:
-            torch.manual_seed(seed)
-            model, backbone = frozen.build(num_classes), frozen.backbone
+        torch.manual_seed(seed)
+        provider, backbone = source.provider(resume=resume)
+        model = Selector(provider, num_classes, config)
         left = config.guard.max_restarts - attempt
-        sign = learning_sign(model, present, config.guard.factor)
+        sign = learning_sign(model.accuracy, model.object_accuracy, present, config.guard.factor)
         guard = SeedGuard(config.guard, sign, judged_at(config.guard.after, length.max_iterations), left)
         try:
             result = train(
                 model=model,
                 loss_fn=StepLosses(config),
-                batch_at=TrainBatches(images, config.image, length.batch_size, seed, current_world(), look),
+                batch_at=TrainBatches(images, config.image, length.batch_size, seed, current_world(), source.reader),
                 config=length,
                 out=out,
                 seed=seed,
@@ -117,6 +113,40 @@ def learn(
         )
 
 
+class StepLosses:
+    """``loss_fn`` for `stages.training.loop.train`: weighted losses, and the share of bags of the right class.
+
+    All are divided by the bags of the whole batch over the number of processes, so that their mean over the processes
+    is the value of the whole batch.
+    """
+
+    def __init__(self, config: SelectConfig) -> None:
+        self.config = config
+
+    def __call__(self, net: nn.Module, batch: SelectBatch) -> dict[str, Tensor]:
+        output: SelectorOutput = net(batch)
+        bag = output.scores.sum(dim=1)  # (N, C + 1)
+        bags = batch.whole.bags / world_size()
+        values = {
+            "loss_psm": self.config.psm_weight * psm_loss(output.scores, batch.class_index, batch.valid, num_bags=bags),
+            "bag_accuracy": (bag.argmax(dim=1) == batch.class_index).sum() / bags,
+        }
+        weights = output.class_scores.sum(dim=1).detach()
+        if output.completeness is not None:
+            chosen = output.box if output.prm is None else output.prm.box
+            wanted = completeness_target(batch.boxes, chosen, self.config.completeness.target)
+            loss = completeness_loss(output.completeness, wanted, batch.valid, weights, bags)
+            values["loss_completeness"] = self.config.completeness.weight * loss
+        if output.prm is not None:
+            positive = prm_loss(output.prm.scores, batch.class_index, output.prm.valid, weights, bags)
+            values["loss_prm"] = self.config.prm.positive_weight * positive
+            if self.config.negatives.enabled:
+                logits = output.prm.negative_logits
+                negative = negative_loss(logits, logits.new_ones(len(logits)), bags)
+                values["loss_negative"] = self.config.prm.negative_weight * negative
+        return values
+
+
 def cannot_learn(images: BagImages, config: SelectConfig) -> str | None:
     """Why these bags could teach a selector nothing, or None.
 
@@ -125,20 +155,6 @@ def cannot_learn(images: BagImages, config: SelectConfig) -> str | None:
     if len(np.unique(images.class_index)) > 1 or (config.prm.enabled and config.negatives.enabled):
         return None
     return "all bags are of one class, and this method has no negatives to tell them from"
-
-
-def _build(
-    num_classes: int, config: SelectConfig, seed: int, out: Path, resume: bool
-) -> tuple[Selector, BackboneConfig]:
-    """The network with its first weights; a resumed run gets the backbone that it began with."""
-    file = out / BACKBONE
-    known = resume and file.is_file()
-    wanted = BackboneConfig.model_validate(read_json(file)) if known else config.backbone
-    torch.manual_seed(seed)
-    backbone, settled = build_backbone(wanted, warn=_LOG.warning, load=not known)
-    if not known and is_main_process():
-        write_json(file, settled.model_dump(mode="json"), indent=2)
-    return Selector(backbone, num_classes, config), settled
 
 
 def _attempt(out: Path, seed: int, resume: bool) -> tuple[int, bool]:
@@ -175,37 +191,3 @@ def _restarts(out: Path) -> list[dict[str, Any]]:
     with disk_errors(path):
         records = [json.loads(line) for line in path.read_text().splitlines()]
     return [record for record in records if record.get("event") == EVENT]
-
-
-class StepLosses:
-    """``loss_fn`` for `stages.training.loop.train`: weighted losses, and the share of bags of the right class.
-
-    All are divided by the bags of the whole batch over the number of processes, so that their mean over the processes
-    is the value of the whole batch.
-    """
-
-    def __init__(self, config: SelectConfig) -> None:
-        self.config = config
-
-    def __call__(self, net: nn.Module, batch: SelectBatch) -> dict[str, Tensor]:
-        output: SelectorOutput = net(batch)
-        bag = output.scores.sum(dim=1)  # (N, C + 1)
-        bags = batch.whole.bags / world_size()
-        values = {
-            "loss_psm": self.config.psm_weight * psm_loss(output.scores, batch.class_index, batch.valid, num_bags=bags),
-            "bag_accuracy": (bag.argmax(dim=1) == batch.class_index).sum() / bags,
-        }
-        weights = output.own.sum(dim=1).detach()
-        if output.completeness is not None:
-            chosen = output.box if output.prm is None else output.prm.box
-            wanted = completeness_target(batch.boxes, chosen, self.config.completeness.target)
-            loss = completeness_loss(output.completeness, wanted, batch.valid, weights, bags)
-            values["loss_completeness"] = self.config.completeness.weight * loss
-        if output.prm is not None:
-            positive = prm_loss(output.prm.scores, batch.class_index, output.prm.valid, weights, bags)
-            values["loss_prm"] = self.config.prm.positive_weight * positive
-            if self.config.negatives.enabled:
-                logits = output.prm.negative_logits
-                negative = negative_loss(logits, logits.new_ones(len(logits)), bags)
-                values["loss_negative"] = self.config.prm.negative_weight * negative
-        return values

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,19 +13,18 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from sapnet_pipe.data.bag_store.store import BagStore
-from sapnet_pipe.data.bag_store.table import BagTable
+from sapnet_pipe.data.bag_store.table import BagTable, baseline_choice
 from sapnet_pipe.data.coco.instances import InstanceDataset
 from sapnet_pipe.data.errors import UserError
-from sapnet_pipe.data.labels.explanations import ExplanationWriter, open_explanations
-from sapnet_pipe.stages.select.batches.bag_images import BagImages, group_images, require_images
+from sapnet_pipe.data.labels.explanations import Selection, open_explanations
+from sapnet_pipe.stages.select.batches.bag_images import BagImages, group_images
 from sapnet_pipe.stages.select.config import TRAINED_METHODS, SelectConfig, for_frozen, for_method
-from sapnet_pipe.stages.select.frozen.source import FrozenSource, open_source
+from sapnet_pipe.stages.select.feature_source import FeatureSource, open_source
 from sapnet_pipe.stages.select.learn import Learned, cannot_learn, learn
-from sapnet_pipe.stages.select.selection.baselines import as_selection, select_baseline
-from sapnet_pipe.stages.select.selection.choose import Selection
+from sapnet_pipe.stages.select.selection.baselines import all_baselines, oracle_choice, select_baseline
 from sapnet_pipe.stages.select.selection.export import export_labels
-from sapnet_pipe.stages.select.selection.pass_over import explain_rule, select_all
-from sapnet_pipe.stages.select.selection.quality import baselines, compare_choices, mask_overlaps, oracle_choice
+from sapnet_pipe.stages.select.selection.inference import select_all
+from sapnet_pipe.stages.select.selection.quality import compare_choices, mask_overlaps
 from sapnet_pipe.stages.training.config import lr_line
 from sapnet_pipe.stages.training.distributed import is_main_process
 from sapnet_pipe.stages.training.metric_log import MetricLog, metrics_size
@@ -100,15 +99,14 @@ def run(
     images = group_images(table, store.categories, images_dir, store.folder)
     overlap = None if truth is None else mask_overlaps(store, table, truth)
     job = _Job(store, images, len(store.categories), config, out, explain, resume, quiet or not is_main_process())
-    made = job.select(overlap)
+    outcome = job.select(overlap)
     quality, labels = None, 0
-    if is_main_process():
+    if outcome.selection is not None:
         if truth is not None and overlap is not None:
-            quality = _quality(store, table, made, overlap, truth)
-        labels = export_labels(
-            out / PSEUDO_LABELS, store, images, made.selection, made.source, info=_info(store, config, made)
-        )
-        _record(out, made, quality)
+            quality = _quality(store, table, outcome.selection, overlap, truth)
+        info = _info(store, config, outcome)
+        labels = export_labels(out / PSEUDO_LABELS, store, images, outcome.selection, outcome.source, info=info)
+        _log_selection(out, outcome, outcome.selection, quality)
     return SelectSummary(
         method=config.method,
         images=len(images),
@@ -118,18 +116,23 @@ def run(
         pseudo_labels=out / PSEUDO_LABELS,
         explanations=out / EXPLANATIONS if explain else None,
         dropped=dict(store.manifest.dropped),
-        training=None if made.learned is None else _training(made.learned, config),
-        fallback=made.fallback,
+        training=None if outcome.learned is None else _training(outcome.learned, config),
+        fallback=outcome.fallback,
         quality=quality,
         seconds=time.perf_counter() - began,
     )
 
 
 @dataclass(frozen=True)
-class _Made:
-    """The choice, the training behind it if there was one, and why it is SAM's if it should be another's."""
+class _Outcome:
+    """The selection, which only the first process has, and where it comes from.
 
-    selection: Selection
+    Attributes:
+        source: The method that made it. learned: The training behind it, if there was one.
+        fallback: Why the source is SAM's top-1 though another method was asked for.
+    """
+
+    selection: Selection | None
     source: str
     learned: Learned | None = None
     fallback: str | None = None
@@ -137,7 +140,7 @@ class _Made:
 
 @dataclass(frozen=True)
 class _Job:
-    """One choice for all points, by the configured method."""
+    """One selection for all points, by the configured method."""
 
     store: BagStore
     images: BagImages
@@ -148,71 +151,71 @@ class _Job:
     resume: bool
     quiet: bool
 
-    def select(self, overlap: NDArray[np.float32] | None) -> _Made:
+    def select(self, overlap: NDArray[np.float32] | None) -> _Outcome:
         """Choose; `overlap` with the true masks is what the oracle needs."""
-        method, table = self.config.method, self.images.table
-        if method == "oracle" and overlap is None:
-            hint = "Give the true masks with --truth, or choose another method"
-            raise UserError("settings", "method", "oracle", "which needs the truth", hint)
-        frozen = self._frozen() if method in TRAINED_METHODS else None
-        learned, reason = self._learn(frozen) if method in TRAINED_METHODS else (None, None)
-        with ExitStack() as stack:
-            writer = None
-            if self.explain and is_main_process():
-                writer = stack.enter_context(open_explanations(self.out / EXPLANATIONS))
-            if learned is not None and reason is None:
-                return _Made(self._run(learned, writer, frozen), method, learned)
-            source = method if reason is None else FALLBACK
-            if source == "oracle" and overlap is not None:
-                selection = as_selection(table, oracle_choice(table, overlap))
-            else:
-                selection = select_baseline(table, source)
-            if writer is not None:
-                explain_rule(writer, self.images, selection)
-            return _Made(selection, source, learned, reason)
+        method = self.config.method
+        if method not in TRAINED_METHODS:
+            return _Outcome(self._collect(self._baseline(method, overlap)), method)
+        source = open_source(self.store, self.images, self.config, self.out, quiet=self.quiet)
+        learned, reason = self._learn(source)
+        if learned is None or reason is not None:
+            return _Outcome(self._collect(self._baseline(FALLBACK, overlap)), FALLBACK, learned, reason)
+        parts = select_all(learned.model, self.images, self.config, quiet=self.quiet, reader=source.reader)
+        return _Outcome(self._collect(parts), method, learned)
 
-    def _run(self, learned: Learned, writer: ExplanationWriter | None, frozen: FrozenSource | None) -> Selection:
-        return select_all(
-            learned.model,
-            self.images,
-            self.config,
-            quiet=self.quiet,
-            explain=self.explain,
-            writer=writer,
-            look=None if frozen is None else frozen.look,
-        )
-
-    def _frozen(self) -> FrozenSource | None:
-        """Features in place of the photographs, if these are asked for."""
-        if not self.config.frozen.enabled:
-            require_images(self.images)
-            return None
-        return open_source(self.store, self.images, self.config, self.out, quiet=self.quiet)
-
-    def _learn(self, frozen: FrozenSource | None) -> tuple[Learned | None, str | None]:
+    def _learn(self, source: FeatureSource) -> tuple[Learned | None, str | None]:
         """A trained selector, and why it is of no use where there was nothing to learn or nothing was learnt."""
         if not self.quiet:
             tqdm.write(lr_line(self.config.train), file=sys.stderr)
         reason = cannot_learn(self.images, self.config)
         if reason is not None:
             return None, reason
-        config, out, resume = self.config, self.out, self.resume
-        learned = learn(self.images, self.num_classes, config, out, resume=resume, quiet=self.quiet, frozen=frozen)
-        return learned, learned.verdict if learned.at_chance and self.config.guard.fallback else None
+        config, out = self.config, self.out
+        learned = learn(self.images, self.num_classes, config, source, out, resume=self.resume, quiet=self.quiet)
+        return learned, learned.verdict if learned.at_chance and config.guard.fallback else None
+
+    def _baseline(self, method: str, overlap: NDArray[np.float32] | None) -> Iterator[Selection]:
+        table = self.images.table
+        if method != "oracle":
+            return select_baseline(table, baseline_choice(table, method))
+        if overlap is None:
+            hint = "Give the true masks with --truth, or choose another method"
+            raise UserError("settings", "method", "oracle", "which needs the truth", hint)
+        return select_baseline(table, oracle_choice(table, overlap))
+
+    def _collect(self, parts: Iterable[Selection]) -> Selection | None:
+        """All of a selection, in the first process; its parts are explained on the way, if that is asked for."""
+        kept = []
+        with ExitStack() as stack:
+            writer = None
+            if self.explain and is_main_process():
+                writer = stack.enter_context(open_explanations(self.out / EXPLANATIONS))
+            for part in parts:
+                kept.append(part)
+                if writer is not None:
+                    writer.write(part)
+        return Selection.concat(kept) if is_main_process() else None
 
 
-def _info(store: BagStore, config: SelectConfig, made: _Made) -> dict[str, Any]:
+def _info(store: BagStore, config: SelectConfig, outcome: _Outcome) -> dict[str, Any]:
     """What the label file says of itself."""
     info = {"method": config.method, "seed": config.seed, "bags": store.fingerprint}
-    return info if made.fallback is None else info | {"fallback": made.source, "fallback_reason": made.fallback}
+    if outcome.fallback is None:
+        return info
+    return info | {"fallback": outcome.source, "fallback_reason": outcome.fallback}
 
 
 def _quality(
-    store: BagStore, table: BagTable, made: _Made, overlap: NDArray[np.float32], truth: InstanceDataset
+    store: BagStore,
+    table: BagTable,
+    selection: Selection,
+    overlap: NDArray[np.float32],
+    truth: InstanceDataset,
 ) -> dict[str, Any]:
-    choices = baselines(table) | {"chosen": made.selection.bag_index, "oracle": oracle_choice(table, overlap)}
-    if made.learned is not None and made.fallback is None:
-        choices["psm"] = made.selection.psm_index
+    """Mask quality of the selection and of what it is compared with, by name."""
+    choices = all_baselines(table) | {"chosen": selection.bag_index, "oracle": oracle_choice(table, overlap)}
+    if selection.psm_index is not None:
+        choices["psm"] = selection.psm_index
     return {name: quality.to_dict() for name, quality in compare_choices(store, table, choices, truth).items()}
 
 
@@ -230,12 +233,12 @@ def _training(learned: Learned, config: SelectConfig) -> dict[str, Any]:
     }
 
 
-def _record(out: Path, made: _Made, quality: Mapping[str, Any] | None) -> None:
+def _log_selection(out: Path, outcome: _Outcome, selection: Selection, quality: Mapping[str, Any] | None) -> None:
     """The last record of metrics.jsonl: what the selection is worth."""
-    learned = made.learned
+    learned = outcome.learned
     iteration = learned.result.iterations if learned else 0
     record: dict[str, float | int | str] = {"event": "selection", "iteration": iteration}
-    record |= {"source": made.source, "mean_score": float(made.selection.score.mean())}
+    record |= {"source": outcome.source, "mean_score": float(selection.score.mean())}
     if learned is not None:
         record |= {"bag_accuracy": learned.bag_accuracy, "chance": learned.chance, "at_chance": int(learned.at_chance)}
     for name, figures in (quality or {}).items():

@@ -18,9 +18,9 @@ from tqdm import tqdm
 from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.data.files import disk_errors, read_json, write_json
 from sapnet_pipe.stages.select.batches.bag_images import BagImages
-from sapnet_pipe.stages.select.batches.loader import TestBatches
+from sapnet_pipe.stages.select.batches.loader import InferenceBatches
 from sapnet_pipe.stages.select.config import SelectConfig
-from sapnet_pipe.stages.select.frozen.grid import summed_area
+from sapnet_pipe.stages.select.frozen.map_features import summed_area
 from sapnet_pipe.stages.select.network.roi_head import ROI_LEVELS
 from sapnet_pipe.stages.training.backbone import ResNetFpn
 from sapnet_pipe.stages.training.backbone_config import STRIDES
@@ -31,8 +31,8 @@ from sapnet_pipe.stages.training.loader import load_in_order
 _MAPS, _ABOUT = "maps.npy", "about.json"
 
 
-class FeatureMaps:
-    """Summed-area tables of all images' maps, read from disk as they are needed; ``look`` of the batches.
+class MapReader:
+    """Summed-area tables of all images' maps, read from disk as needed; the ``InputReader`` of batches without images.
 
     Args:
         maps: (I, G, G, C) float16, memory-mapped. mean, std: (C,) float32, over all cells inside the photographs.
@@ -42,14 +42,15 @@ class FeatureMaps:
     def __init__(
         self, maps: NDArray[np.float16], mean: NDArray[np.float32], std: NDArray[np.float32], megabytes: int
     ) -> None:
-        self.maps, self._mean, self._std, self._left = maps, mean, std, megabytes * 2**20
+        self.channels = maps.shape[-1]
+        self._maps, self._mean, self._std, self._left = maps, mean, std, megabytes * 2**20
         self._kept: dict[int, NDArray[np.float32]] = {}
 
     def __call__(
         self,
         chosen: Sequence[int],
         transforms: Sequence[ImageTransform],
-        every: Sequence[ImageTransform],
+        whole: Sequence[ImageTransform],
         rows: Sequence[NDArray[np.int64]],
     ) -> Tensor:
         """Tables (len(chosen), G + 1, G + 1, C) of some images, none of which is mirrored."""
@@ -58,7 +59,7 @@ class FeatureMaps:
     def _table(self, image: int) -> NDArray[np.float32]:
         if image in self._kept:
             return self._kept[image]
-        table = summed_area(self.maps[image], self._mean, self._std)
+        table = summed_area(self._maps[image], self._mean, self._std)
         if table.nbytes <= self._left:
             self._left -= table.nbytes
             self._kept[image] = table
@@ -67,7 +68,7 @@ class FeatureMaps:
 
 def feature_maps(
     backbone: ResNetFpn, images: BagImages, config: SelectConfig, folder: Path, store: str, *, quiet: bool
-) -> FeatureMaps:
+) -> MapReader:
     """The maps of a store, computed if they are not in `folder` yet.
 
     Args:
@@ -84,7 +85,7 @@ def feature_maps(
         hint = "Delete that folder, which is made anew"
         raise UserError(known, "images", len(maps), f"but the store has {len(images)}", hint)
     mean, std = (np.array(about[name], np.float32) for name in ("mean", "std"))
-    return FeatureMaps(maps, mean, std, config.image.cache_mb)
+    return MapReader(maps, mean, std, config.image.cache_mb)
 
 
 def level_mean(pyramid: dict[str, Tensor], image: int, height: int, width: int, side: int, grid: int) -> Tensor:
@@ -108,7 +109,7 @@ def level_mean(pyramid: dict[str, Tensor], image: int, height: int, width: int, 
 def _compute(backbone: ResNetFpn, images: BagImages, config: SelectConfig, known: Path, *, quiet: bool) -> None:
     limit_threads()
     device, grid = pick_device(config.device), config.frozen.grid
-    batches = TestBatches(images, config.image, config.test.batch_size)
+    batches = InferenceBatches(images, config.image, config.test.batch_size)
     with disk_errors(known):
         known.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{known.name}.", suffix=".tmp", dir=known.parent))
@@ -120,7 +121,7 @@ def _compute(backbone: ResNetFpn, images: BagImages, config: SelectConfig, known
         bar = tqdm(total=len(images), desc="features", unit="image", disable=quiet, dynamic_ncols=True)
         with torch.inference_mode(), bar:
             for place, batch in enumerate(load_in_order(batches, range(len(batches)), config.test.workers)):
-                pyramid = backbone(batch.images.to(device))
+                pyramid = backbone(batch.inputs.to(device))
                 for index, (height, width) in enumerate(batch.image_size.int().tolist()):
                     cells = level_mean(pyramid, index, height, width, config.image.long_side, grid).cpu()
                     maps[place * config.test.batch_size + index] = cells.numpy()

@@ -1,4 +1,4 @@
-"""The selector on SAM's features of the masks, which a store made with ``--features`` holds: no image is opened.
+"""Features of boxes from SAM's features of the masks, which a store made with ``--features`` holds: no image is opened.
 
 N bags, M masks per bag (padded), D values of a mask's feature.
 """
@@ -14,19 +14,18 @@ from torch import Tensor, nn
 from sapnet_pipe.data.bag_store.masks import FEATURE_COLUMN
 from sapnet_pipe.data.bag_store.store import BagStore
 from sapnet_pipe.stages.select.batches.bag_images import padded_index
-from sapnet_pipe.stages.select.batches.select_batch import SelectBatch
-from sapnet_pipe.stages.select.config import SelectConfig
+from sapnet_pipe.stages.select.batches.batch import SelectBatch
+from sapnet_pipe.stages.select.config import HeadConfig, NegativesConfig
 from sapnet_pipe.stages.select.method.boxes import box_area, box_iou
-from sapnet_pipe.stages.select.network.model import Selector
-from sapnet_pipe.stages.select.network.roi_features import RoiFeatures
+from sapnet_pipe.stages.select.network.roi_head import TwoLayers
 from sapnet_pipe.stages.training.image_batch import ImageTransform
 
 _NEAR = 0.05  # how much 1 - IoU hardly matters
 
 
 @dataclass(frozen=True)
-class MaskFeatures:
-    """Features of every mask; ``look`` of the batches.
+class MaskFeatureReader:
+    """Features of every mask of a store; the ``InputReader`` of batches that need no image.
 
     Attributes:
         values: (T, D) float16. offsets: (N + 1,) int64, the bags' bounds in them.
@@ -36,7 +35,7 @@ class MaskFeatures:
     offsets: NDArray[np.int64]
 
     @classmethod
-    def read(cls, store: BagStore) -> "MaskFeatures | None":
+    def read(cls, store: BagStore) -> "MaskFeatureReader | None":
         """The store's features, or None if it was made without."""
         if not store.has_features:
             return None
@@ -52,7 +51,7 @@ class MaskFeatures:
         self,
         chosen: Sequence[int],
         transforms: Sequence[ImageTransform],
-        every: Sequence[ImageTransform],
+        whole: Sequence[ImageTransform],
         rows: Sequence[NDArray[np.int64]],
     ) -> Tensor:
         """Features (N, M, D) of the bags in `rows`, in their order; padding repeats another mask."""
@@ -60,8 +59,22 @@ class MaskFeatures:
         return torch.from_numpy(self.values[index])
 
 
+class MaskProvider:
+    """Features of masks (N, M, D), which a batch holds in place of images, brought to mean 0 and deviation 1."""
+
+    def __init__(self, mean: Tensor, std: Tensor, config: HeadConfig) -> None:
+        self.backbone = Standardised(mean, std)
+        self.roi_head = MaskHead(len(mean), config.channels)
+
+    def __call__(self, batch: SelectBatch, *, tta: bool) -> "MaskFeatures":
+        """Raises: ValueError for `tta`: a mask's feature cannot be mirrored."""
+        if tta:
+            raise ValueError("there are no mirrored images to see")
+        return MaskFeatures(self.backbone, self.roi_head, batch)
+
+
 class Standardised(nn.Module):
-    """In place of the backbone: features brought to mean 0 and deviation 1."""
+    """Features brought to mean 0 and deviation 1, both (D,)."""
 
     mean: Tensor
     std: Tensor
@@ -70,68 +83,47 @@ class Standardised(nn.Module):
         super().__init__()
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
-        self.out_channels = len(mean)
 
-    def forward(self, features: Tensor) -> dict[str, Tensor]:
-        """Returns: ``masks`` (N, M, D) float32."""
-        return {"masks": (features.float() - self.mean) / self.std}
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, M, D) to (N, M, D) float32."""
+        return (features.float() - self.mean) / self.std
 
 
-class MaskLayers(nn.Module):
-    """In place of the RoI head: the two fully connected layers."""
-
-    def __init__(self, in_channels: int, channels: int) -> None:
-        super().__init__()
-        self.channels = channels
-        self.fc1, self.fc2 = nn.Linear(in_channels, channels), nn.Linear(channels, channels)
-        for layer in (self.fc1, self.fc2):
-            nn.init.xavier_uniform_(layer.weight)
-            nn.init.zeros_(layer.bias)
+class MaskHead(TwoLayers):
+    """The two fully connected layers."""
 
     def forward(self, features: Tensor) -> Tensor:
         """(..., D) to (..., channels)."""
-        return self.fc2(self.fc1(features).relu()).relu()
+        return self.embed(features)
 
 
-class MaskViews(RoiFeatures):
-    """Embeddings of the masks, and of boxes interpolated between those of their bag."""
+class MaskFeatures:
+    """Features of the masks of a batch, and of boxes interpolated between those of their bag."""
 
-    _boxes: Tensor
-    _filled: Tensor
-    embedding: Tensor
+    def __init__(self, backbone: nn.Module, roi_head: nn.Module, batch: SelectBatch) -> None:
+        self._batch = batch
+        bags, masks = batch.boxes.shape[:2]
+        known = roi_head(backbone(batch.inputs).flatten(0, 1)[batch.filled])
+        padded = known.new_zeros(bags * masks, known.shape[-1]).index_copy(0, batch.filled, known)
+        self._embedding = padded.unflatten(0, (bags, masks))
 
-    def of_bags(self, boxes: Tensor, image_index: Tensor, filled: Tensor | None = None) -> list[Tensor]:
-        """One view (N, M, channels) of the masks themselves; without `filled` of other boxes (N, G, 4) of the bags."""
-        if filled is None:
-            near = 1 / (1 - box_iou(boxes[:, :, None], self._boxes[:, None]) + _NEAR).square() * self._filled[:, None]
-            return [(near / near.sum(dim=2, keepdim=True)) @ self.embedding]
-        bags, masks = boxes.shape[:2]
-        known = self._head(self._pyramids[0]["masks"].flatten(0, 1)[filled])
-        padded = known.new_zeros(bags * masks, known.shape[-1]).index_copy(0, filled, known)
-        self.embedding = padded.unflatten(0, (bags, masks))
-        self._boxes = boxes
-        self._filled = torch.zeros(bags * masks, device=boxes.device).index_fill(0, filled, 1).view(bags, masks)
-        return [self.embedding]
+    def of_bags(self) -> list[Tensor]:
+        """(N, M, channels) of the masks themselves; zeros on padding."""
+        return [self._embedding]
 
+    def of_scaled(self, boxes: Tensor) -> list[Tensor]:
+        """(N, G, channels) of boxes (N, G, 4), the nearer to a mask the more their boxes overlap."""
+        iou = box_iou(boxes[:, :, None], self._batch.boxes[:, None])  # (N, G, M)
+        near = 1 / (1 - iou + _NEAR).square() * self._batch.valid[:, None]
+        return [(near / near.sum(dim=2, keepdim=True)) @ self._embedding]
 
-class MaskSelector(Selector):
-    """The selector on features of masks (N, M, D) in place of images."""
-
-    views = MaskViews
-
-    def __init__(self, features: Standardised, num_classes: int, config: SelectConfig) -> None:
-        super().__init__(
-            features, num_classes, config, roi_head=MaskLayers(features.out_channels, config.head.channels)
-        )
-
-    def _negatives(
-        self, features: RoiFeatures, batch: SelectBatch, boxes: Tensor, valid: Tensor, selected_box: Tensor
+    def of_negatives(
+        self, positives: Tensor, valid: Tensor, selected: Tensor, config: NegativesConfig
     ) -> tuple[Tensor, Tensor]:
         """The masks of the bag that are smaller than the selected one and overlap it too little to be the object."""
-        if not isinstance(features, MaskViews):
-            raise TypeError("features of masks are needed")
-        smaller = box_area(batch.boxes) < box_area(selected_box)[:, None]
-        apart = box_iou(batch.boxes, selected_box[:, None]) < self.config.negatives.t_neg2
-        large = box_area(selected_box) > self.config.negatives.part_min_side**2
-        keep = batch.valid & smaller & apart & large[:, None]
-        return features.embedding[keep], batch.image_index[:, None].expand_as(keep)[keep]
+        boxes = self._batch.boxes
+        smaller = box_area(boxes) < box_area(selected)[:, None]
+        apart = box_iou(boxes, selected[:, None]) < config.t_neg2
+        large = box_area(selected) > config.part_min_side**2
+        keep = self._batch.valid & smaller & apart & large[:, None]
+        return self._embedding[keep], self._batch.image_index[:, None].expand_as(keep)[keep]

@@ -1,4 +1,4 @@
-"""Which frozen features a run trains on, and the selector that fits them."""
+"""Which frozen features a run trains on: SAM's of a store that holds them, or a backbone's, computed once."""
 
 import logging
 import tempfile
@@ -13,13 +13,12 @@ from sapnet_pipe.data.bag_store.store import BagStore
 from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.data.files import disk_errors, read_json
 from sapnet_pipe.stages.select.batches.bag_images import BagImages, require_images
-from sapnet_pipe.stages.select.batches.loader import Look
+from sapnet_pipe.stages.select.batches.loader import InputReader
 from sapnet_pipe.stages.select.config import SelectConfig
 from sapnet_pipe.stages.select.frozen.cache import feature_maps
-from sapnet_pipe.stages.select.frozen.grid import Tables
-from sapnet_pipe.stages.select.frozen.mask_features import MaskFeatures, MaskSelector, Standardised
-from sapnet_pipe.stages.select.frozen.selector import MapSelector
-from sapnet_pipe.stages.select.network.model import Selector
+from sapnet_pipe.stages.select.frozen.map_features import MapProvider
+from sapnet_pipe.stages.select.frozen.mask_features import MaskFeatureReader, MaskProvider
+from sapnet_pipe.stages.select.network.roi_features import FeatureProvider
 from sapnet_pipe.stages.training.backbone import ResNetFpn, build_backbone
 from sapnet_pipe.stages.training.backbone_config import BackboneConfig
 from sapnet_pipe.stages.training.checkpoint import load_checkpoint, load_weights
@@ -32,18 +31,22 @@ _PREFIX = "backbone."
 
 @dataclass(frozen=True)
 class FrozenSource:
-    """Features in place of photographs.
+    """A `stages.select.feature_source.FeatureSource` of features that are not trained.
 
     Attributes:
-        look: Gives a batch its features. build: A new selector on them, C classes. backbone: What made them.
+        reader: Gives a batch its features. make: A new provider. backbone: What made the features.
     """
 
-    look: Look
-    build: Callable[[int], Selector]
+    reader: InputReader
+    make: Callable[[], FeatureProvider]
     backbone: BackboneConfig
 
+    def provider(self, *, resume: bool) -> tuple[FeatureProvider, BackboneConfig]:
+        """A new provider, whether the run is resumed or not."""
+        return self.make(), self.backbone
 
-def open_source(store: BagStore, images: BagImages, config: SelectConfig, out: Path, *, quiet: bool) -> FrozenSource:
+
+def open_frozen(store: BagStore, images: BagImages, config: SelectConfig, out: Path, *, quiet: bool) -> FrozenSource:
     """Find the features that the settings ask for, or compute them.
 
     Raises: UserError if the store has none of SAM's though they are asked for, if a photograph or the backbone cannot
@@ -53,38 +56,36 @@ def open_source(store: BagStore, images: BagImages, config: SelectConfig, out: P
         hint = "Start it once: it takes seconds"
         raise UserError("settings", "frozen.enabled", "true", f"in {world_size()} processes", hint)
     wanted = config.frozen.features
-    masks = MaskFeatures.read(store) if wanted != "backbone" else None
+    masks = MaskFeatureReader.read(store) if wanted != "backbone" else None
     if masks is not None:
         mean, std = masks.statistics()
-        return FrozenSource(
-            masks, lambda classes: MaskSelector(Standardised(mean, std), classes, config), config.backbone
-        )
+        return FrozenSource(masks, lambda: MaskProvider(mean, std, config.head), config.backbone)
     if wanted == "sam":
         hint = "Make the bags with --features, or set frozen.features to backbone"
         raise UserError(store.folder, FEATURE_COLUMN, "missing", "so there are no features of SAM", hint)
     require_images(images)
-    backbone, settled = _backbone(config)
+    backbone, resolved = _backbone(config)
     maps = feature_maps(backbone, images, config, _folder(store, config, out), store.fingerprint, quiet=quiet)
-    return FrozenSource(maps, lambda classes: MapSelector(Tables(maps.maps.shape[-1]), classes, config), settled)
+    return FrozenSource(maps, lambda: MapProvider(maps.channels, config), resolved)
 
 
 def _backbone(config: SelectConfig) -> tuple[ResNetFpn, BackboneConfig]:
     """The backbone of the settings, or that of a finished run."""
     if not config.frozen.weights:
         torch.manual_seed(config.seed)
-        backbone, settled = build_backbone(config.backbone, warn=_LOG.warning)
-        if settled.weights == "none":
+        backbone, resolved = build_backbone(config.backbone, warn=_LOG.warning)
+        if resolved.weights == "none":
             _LOG.warning("the frozen backbone has random weights, so its features tell little: set frozen.weights")
-        return backbone, settled
+        return backbone, resolved
     run = Path(config.frozen.weights)
     path = run / CHECKPOINT
-    settled = BackboneConfig.model_validate(read_json(run / BACKBONE))
+    resolved = BackboneConfig.model_validate(read_json(run / BACKBONE))
     state = {
         name.removeprefix(_PREFIX): value for name, value in load_checkpoint(path).model.items() if _PREFIX in name
     }
-    backbone, _ = build_backbone(settled, warn=_LOG.warning, load=False)
+    backbone, _ = build_backbone(resolved, warn=_LOG.warning, load=False)
     load_weights(backbone, state, path)
-    return backbone, settled
+    return backbone, resolved
 
 
 def _folder(store: BagStore, config: SelectConfig, out: Path) -> Path:

@@ -12,7 +12,7 @@ class Mined(NamedTuple):
     """Boxes (N, 4) float32 after mining, and the rule (N,) int64 that moved each: 1 or 2, 0 where it stayed."""
 
     box: Tensor
-    rule: Tensor
+    bms_rule: Tensor
 
 
 def mine_boxes(
@@ -39,10 +39,11 @@ def mine_boxes(
     """
     ranked = scores.masked_fill(~valid, -torch.inf).sort(dim=1, descending=True, stable=True).indices[:, :top_k]
     top = proposals.gather(1, ranked[..., None].expand(-1, -1, 4))  # (N, k, 4)
-    own = selected[:, None]
-    iou = box_iou(top, own)
-    larger = valid.gather(1, ranked) & (box_area(top) > box_area(own))
-    contains = (top[..., :2] <= own[..., :2] + tolerance).all(-1) & (top[..., 2:] >= own[..., 2:] - tolerance).all(-1)
+    inner = selected[:, None]
+    iou = box_iou(top, inner)
+    larger = valid.gather(1, ranked) & (box_area(top) > box_area(inner))
+    reaches = (top[..., :2] <= inner[..., :2] + tolerance) & (top[..., 2:] >= inner[..., 2:] - tolerance)
+    contains = reaches.all(dim=-1)
     overlapping = larger & (iou > t_min1)
     around = larger & (iou > t_min2) & contains
     merged = _best(overlapping, iou, top)

@@ -10,7 +10,7 @@ boxes per image, K parts per object.
 import torch
 from torch import Tensor
 
-from sapnet_pipe.stages.select.batches.select_batch import SelectBatch
+from sapnet_pipe.stages.select.batches.batch import SelectBatch
 from sapnet_pipe.stages.select.config import NegativesConfig
 from sapnet_pipe.stages.select.method.boxes import box_area, box_iou, box_overlap
 from sapnet_pipe.stages.select.method.pdg import guidance

@@ -1,55 +1,127 @@
-"""The pyramid of a batch, seen once or also mirrored, and the features of boxes in it."""
+"""Where the features of boxes come from: one interface, so that the selector's forward pass does not know the source.
 
-from collections.abc import Callable
+Here is the provider that trains: the backbone on photographs, RoIAlign and two layers on its pyramid. Those of
+`stages.select.frozen` read what was computed once.
+
+I images, N bags, M masks per bag and G further boxes per bag (padded), R boxes. With test-time augmentation (TTA) a
+batch is seen twice, as it is and mirrored; so features come as a list, with one tensor for each time.
+"""
+
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
+from sapnet_pipe.stages.select.batches.batch import SelectBatch
+from sapnet_pipe.stages.select.config import HeadConfig, NegativesConfig
+from sapnet_pipe.stages.select.method.pnpg import propose_negatives
+from sapnet_pipe.stages.select.network.roi_head import RoiHead
+from sapnet_pipe.stages.training.backbone import ResNetFpn
 
-class RoiFeatures:
-    """Features of boxes for every view of a batch: as it is, and mirrored if asked for.
 
-    Args:
-        backbone: Images (I, 3, H, W) to a pyramid.
-        images: With padding; mirrored, the padding lies on the left, and boxes move with it.
-    """
+class RoiFeatures(Protocol):
+    """The features of boxes in one batch; boxes in network pixels."""
 
-    def __init__(
-        self,
-        backbone: Callable[[Tensor], dict[str, Tensor]],
-        head: nn.Module,
-        images: Tensor,
-        *,
-        mirror: bool,
-    ) -> None:
-        self._head, self._width = head, images.shape[-1]
-        self._pyramids = [backbone(images)] + ([backbone(images.flip(-1))] if mirror else [])
+    def of_bags(self) -> list[Tensor]:
+        """(N, M, channels) of the masks of the bags; zeros on padding, which is never computed."""
 
-    def of_boxes(self, boxes: Tensor, image_index: Tensor) -> list[Tensor]:
-        """Per view (R, channels) for boxes (R, 4) of images (R,)."""
-        views = [boxes, _mirrored(boxes, self._width)][: len(self._pyramids)]
-        return [self._head(pyramid, view, image_index) for pyramid, view in zip(self._pyramids, views, strict=True)]
+    def of_scaled(self, boxes: Tensor) -> list[Tensor]:
+        """(N, 20, channels) of the boxes (N, 20, 4) that PNPG scales about the mined box of each bag."""
 
-    def of_bags(self, boxes: Tensor, image_index: Tensor, filled: Tensor | None = None) -> list[Tensor]:
-        """Per view (N, M, channels) for bags (N, M, 4); zeros on padding, which is never computed.
+    def of_negatives(
+        self, positives: Tensor, valid: Tensor, selected: Tensor, config: NegativesConfig
+    ) -> tuple[Tensor, Tensor]:
+        """Features (R, channels) of negative proposals, and their images (R,) int64; R depends on the values.
 
         Args:
-            filled: (V,) int64, the places of N * M that are no padding; None if all are.
+            positives, valid: (N, G, 4) and (N, G), the bags and the scaled boxes. selected: (N, 4), PSM's choice.
         """
-        bags, masks = boxes.shape[:2]
-        images = image_index.repeat_interleave(masks)
-        if filled is None:
-            return [found.unflatten(0, (bags, masks)) for found in self.of_boxes(boxes.flatten(0, 1), images)]
+
+
+class FeatureProvider(Protocol):
+    """Makes the `RoiFeatures` of a batch with two networks, which the selector registers, trains and saves."""
+
+    @property
+    def backbone(self) -> nn.Module:
+        """From ``batch.inputs`` to whatever the head reads."""
+
+    @property
+    def roi_head(self) -> nn.Module:
+        """From there to the features of boxes."""
+
+    def __call__(self, batch: SelectBatch, *, tta: bool) -> RoiFeatures:
+        """Look at a batch.
+
+        Args:
+            tta: Also mirrored.
+        """
+
+
+class PyramidProvider:
+    """Features by a network that trains with the selector: a backbone with its pyramid, and a RoI head on that."""
+
+    def __init__(self, backbone: ResNetFpn, config: HeadConfig) -> None:
+        self.backbone = backbone
+        self.roi_head = RoiHead(
+            backbone.out_channels,
+            config.channels,
+            roi_size=config.roi_size,
+            sampling_ratio=config.sampling_ratio,
+            canonical_size=config.canonical_size,
+        )
+
+    def __call__(self, batch: SelectBatch, *, tta: bool) -> "BoxFeatures":
+        """Run the backbone."""
+        return BoxFeatures(self.backbone, self.roi_head, batch, tta=tta)
+
+
+class BoxFeatures:
+    """Features of any boxes in a batch, by a head that reads them off what a backbone makes of the inputs.
+
+    Args:
+        tta: Mirrored inputs have their padding on the left, and the boxes move with it.
+    """
+
+    def __init__(self, backbone: nn.Module, roi_head: nn.Module, batch: SelectBatch, *, tta: bool) -> None:
+        self.batch, self._roi_head = batch, roi_head
+        self._maps = [backbone(batch.inputs)] + ([backbone(batch.inputs.flip(-1))] if tta else [])
+
+    def of_bags(self) -> list[Tensor]:
+        """See `RoiFeatures`."""
+        bags, masks = self.batch.boxes.shape[:2]
+        filled = self.batch.filled
+        images = self.batch.image_index.repeat_interleave(masks)
         result = []
-        for embedding in self.of_boxes(boxes.flatten(0, 1)[filled], images[filled]):
-            padded = embedding.new_zeros(bags * masks, embedding.shape[-1])
-            result.append(padded.index_copy(0, filled, embedding).unflatten(0, (bags, masks)))
+        for found in self._of_boxes(self.batch.boxes.flatten(0, 1)[filled], images[filled]):
+            padded = found.new_zeros(bags * masks, found.shape[-1])
+            result.append(padded.index_copy(0, filled, found).unflatten(0, (bags, masks)))
         return result
 
-    @staticmethod
-    def mean(views: list[Tensor]) -> Tensor:
-        """The mean over the views."""
-        return views[0] if len(views) == 1 else torch.stack(views).mean(dim=0)
+    def of_scaled(self, boxes: Tensor) -> list[Tensor]:
+        """See `RoiFeatures`."""
+        images = self.batch.image_index.repeat_interleave(boxes.shape[1])
+        return [found.unflatten(0, boxes.shape[:2]) for found in self._of_boxes(boxes.flatten(0, 1), images)]
+
+    def of_negatives(
+        self, positives: Tensor, valid: Tensor, selected: Tensor, config: NegativesConfig
+    ) -> tuple[Tensor, Tensor]:
+        """See `RoiFeatures`; not mirrored."""
+        boxes, image_index, keep = propose_negatives(self.batch, positives, valid, selected, config)
+        # The one place where the host waits for values: features of what was dropped would cost more.
+        return self._of_negative_boxes(boxes[keep], image_index[keep])
+
+    def _of_negative_boxes(self, boxes: Tensor, image_index: Tensor) -> tuple[Tensor, Tensor]:
+        return self._of_boxes(boxes, image_index)[0], image_index
+
+    def _of_boxes(self, boxes: Tensor, image_index: Tensor) -> list[Tensor]:
+        """(R, channels) for boxes (R, 4) of images (R,)."""
+        seen = [boxes, _mirrored(boxes, self.batch.inputs.shape[-1])][: len(self._maps)]
+        return [self._roi_head(maps, there, image_index) for maps, there in zip(self._maps, seen, strict=True)]
+
+
+def tta_mean(seen: list[Tensor]) -> Tensor:
+    """The mean over the times that a batch was seen."""
+    return seen[0] if len(seen) == 1 else torch.stack(seen).mean(dim=0)
 
 
 def _mirrored(boxes: Tensor, width: int) -> Tensor:

@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sapnet_pipe.data.bag_store.store import BagStore
+from sapnet_pipe.data.labels.explanations import Selection
 from sapnet_pipe.data.labels.pseudo_labels import PseudoLabel, write_pseudo_labels
 from sapnet_pipe.stages.select.batches.bag_images import BagImages
-from sapnet_pipe.stages.select.selection.choose import Selection
 
 
 def export_labels(
@@ -28,37 +29,36 @@ def export_labels(
 
 
 def _labels(store: BagStore, images: BagImages, selection: Selection, source: str) -> Iterator[PseudoLabel]:
+    psm_score, prm_score = selection.of_chosen(selection.pdg_score), selection.of_chosen(selection.prm_score)
     row = 0
     for _, masks in store.iter_masks():
         for point_id, counts in masks.items():
-            yield _label(images, selection, source, row, point_id, counts)
+            chosen, box = int(selection.bag_index[row]), selection.prm_box
+            if selection.point_id[row] != point_id:
+                raise ValueError(f"row {row} is point {selection.point_id[row]}, of the masks point {point_id}")
+            yield PseudoLabel(
+                point_id=point_id,
+                image_id=int(selection.image_id[row]),
+                category_id=int(selection.category_id[row]),
+                point_xy=_floats(images.table.point_xy[row]),
+                counts=counts[chosen],
+                bag_index=chosen,
+                score=float(selection.score[row]),
+                psm_score=_known(psm_score[row]),
+                prm_score=_known(prm_score[row]),
+                margin=_known(selection.margin[row]),
+                box_prm=None if box is None else _floats(box[row]),
+                alternates=tuple(counts[index] for index in selection.alternates[row] if index >= 0),
+                runner_up=None if selection.runner_up[row] < 0 else int(selection.runner_up[row]),
+                confidence=float(selection.confidence[row]),
+                source=source,
+            )
             row += 1
 
 
-def _label(
-    images: BagImages, selection: Selection, source: str, row: int, point_id: int, counts: list[bytes]
-) -> PseudoLabel:
-    table, chosen = images.table, int(selection.bag_index[row])
-    if table.point_id[row] != point_id:
-        raise ValueError(f"row {row} of the table is point {table.point_id[row]}, of the masks point {point_id}")
-    box = selection.box_prm[row]
-    return PseudoLabel(
-        point_id=point_id,
-        image_id=int(table.image_id[row]),
-        category_id=int(table.category_id[row]),
-        point_xy=(float(table.point_xy[row, 0]), float(table.point_xy[row, 1])),
-        counts=counts[chosen],
-        bag_index=chosen,
-        score=float(selection.score[row]),
-        psm_score=_known(selection.psm_score[row]),
-        prm_score=_known(selection.prm_score[row]),
-        margin=_known(selection.margin[row]),
-        box_prm=None if np.isnan(box).any() else (float(box[0]), float(box[1]), float(box[2]), float(box[3])),
-        alternates=tuple(counts[index] for index in selection.alternates[row] if index >= 0),
-        runner_up=None if selection.runner_up[row] < 0 else int(selection.runner_up[row]),
-        confidence=float(selection.confidence[row]),
-        source=source,
-    )
+def _floats(values: NDArray[np.float32]) -> Any:
+    """A tuple of as many floats."""
+    return tuple(map(float, values))
 
 
 def _known(value: np.float32) -> float | None:

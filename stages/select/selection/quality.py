@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sapnet_pipe.data.bag_store.store import BagStore
-from sapnet_pipe.data.bag_store.table import BASELINES, BagTable, baseline_choice, best_in_bag
+from sapnet_pipe.data.bag_store.table import BagTable
 from sapnet_pipe.data.coco.instances import InstanceDataset, counts_of
 from sapnet_pipe.data.coco.masks import rle_iou
 from sapnet_pipe.data.errors import UserError
@@ -36,13 +36,6 @@ def mask_overlaps(store: BagStore, table: BagTable, truth: InstanceDataset) -> N
     return overlap
 
 
-def oracle_choice(table: BagTable, overlap: NDArray[np.float32]) -> NDArray[np.int64]:
-    """The mask of each bag that overlaps the truth most; SAM's top-1 where the truth does not know the point."""
-    best = best_in_bag(np.nan_to_num(overlap, nan=-1.0), table.offsets)
-    known = ~np.isnan(overlap[table.offsets[:-1]])
-    return np.where(known, best, baseline_choice(table, "sam-top1"))
-
-
 def compare_choices(
     store: BagStore, table: BagTable, choices: Mapping[str, NDArray[np.int64]], truth: InstanceDataset
 ) -> dict[str, MaskQuality]:
@@ -55,11 +48,6 @@ def compare_choices(
                 chosen[name][point_id] = counts[choice[row]]
             row += 1
     return {name: mask_quality(pred, truth, source=store.folder) for name, pred in chosen.items()}
-
-
-def baselines(table: BagTable) -> dict[str, NDArray[np.int64]]:
-    """The choices that a trained selector has to beat, by name."""
-    return {name.replace("-", "_"): baseline_choice(table, name) for name in BASELINES}
 
 
 def _check_size(truth: InstanceDataset, image_id: int, height: int, width: int) -> None:

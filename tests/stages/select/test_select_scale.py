@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from sapnet_pipe.data.bag_store.masks import MaskFigures
-from sapnet_pipe.data.bag_store.table import BagTable
+from sapnet_pipe.data.bag_store.table import BagTable, baseline_choice
 from sapnet_pipe.data.coco.instances import Category
+from sapnet_pipe.data.labels.explanations import Selection
 from sapnet_pipe.stages.select.batches.bag_images import group_images
 from sapnet_pipe.stages.select.selection.baselines import select_baseline
 from tests.places import child_environment
@@ -76,7 +77,7 @@ def test_the_bags_of_coco_are_grouped_and_chosen_from_in_seconds() -> None:
     table = coco_sized_table()
     began = time.perf_counter()
     images = group_images(table, tuple(Category(i, str(i)) for i in range(1, 81)), Path(), Path())
-    selection = select_baseline(table, "sam-top1")
+    selection = Selection.concat(list(select_baseline(table, baseline_choice(table, "sam-top1"))))
     seconds = time.perf_counter() - began
     assert len(images) == -(-POINTS // PER_IMAGE)
     assert (selection.score[:9] == table.masks.score.reshape(-1, MASKS).max(axis=1)[:9]).all()

@@ -4,12 +4,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from sapnet_pipe.stages.select.accuracy import ClassAccuracy, ObjectAccuracy
 from sapnet_pipe.stages.select.config import GuardConfig
 from sapnet_pipe.stages.select.run import run
 from sapnet_pipe.stages.select.seed_guard import (
     AtChanceError,
+    ClassAccuracy,
     LearningSign,
+    ObjectAccuracy,
     SeedGuard,
     accuracy_wanted,
     judged_at,

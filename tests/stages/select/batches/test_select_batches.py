@@ -8,7 +8,7 @@ from sapnet_pipe.data.bag_store.masks import MaskFigures
 from sapnet_pipe.data.bag_store.table import BagTable
 from sapnet_pipe.data.coco.instances import Category
 from sapnet_pipe.stages.select.batches.bag_images import BagImages, group_images, padded_bags
-from sapnet_pipe.stages.select.batches.loader import TestBatches, TrainBatches
+from sapnet_pipe.stages.select.batches.loader import InferenceBatches, TrainBatches
 from sapnet_pipe.stages.select.config import ImageConfig
 from sapnet_pipe.stages.training.distributed import World
 from sapnet_pipe.stages.training.image_batch import batch_images, resize_transform
@@ -64,7 +64,7 @@ def test_a_batch_is_a_function_of_seed_and_iteration(images: BagImages) -> None:
     first(0), first(1)
     for a, b in zip(first(7), second(7), strict=True):
         assert torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
-    assert not torch.equal(TrainBatches(images, CONFIG, 2, seed=5)(7).images, second(7).images)
+    assert not torch.equal(TrainBatches(images, CONFIG, 2, seed=5)(7).inputs, second(7).inputs)
 
 
 @pytest.mark.parametrize("processes", [2, 3])
@@ -72,7 +72,7 @@ def test_the_shares_of_several_processes_are_the_whole_batch(images: BagImages, 
     config = ImageConfig(short_side=64, long_side=64, max_points=1)
     whole = TrainBatches(images, config, 4, seed=2)(5)
     shares = [TrainBatches(images, config, 4, seed=2, world=World(rank, processes))(5) for rank in range(processes)]
-    for name in ("images", "rows", "boxes", "point_xy", "class_index"):
+    for name in ("inputs", "rows", "boxes", "point_xy", "class_index"):
         assert torch.equal(torch.cat([getattr(share, name) for share in shares]), getattr(whole, name)), name
     found = torch.cat([share.neighbours_valid.sum(dim=1) for share in shares])
     assert torch.equal(found, whole.neighbours_valid.sum(dim=1))
@@ -80,7 +80,7 @@ def test_the_shares_of_several_processes_are_the_whole_batch(images: BagImages, 
     for share in shares:
         begin = share.whole.first_bag
         assert torch.equal(whole.rows[begin : begin + len(share.rows)], share.rows)
-        assert torch.equal(whole.images[share.whole.first_image :][: len(share.images)], share.images)
+        assert torch.equal(whole.inputs[share.whole.first_image :][: len(share.inputs)], share.inputs)
 
 
 def test_a_share_is_padded_to_the_largest_image_of_the_whole_batch() -> None:
@@ -92,7 +92,7 @@ def test_a_share_is_padded_to_the_largest_image_of_the_whole_batch() -> None:
 
 def test_points_boxes_and_pixels_are_mirrored_together(images: BagImages) -> None:
     batches = TrainBatches(images, CONFIG, 6, seed=0)
-    plain = TestBatches(images, CONFIG, 6)(0)
+    plain = InferenceBatches(images, CONFIG, 6)(0)
     mirrored = batches(0)
     order = [int((plain.rows == row).nonzero()) for row in mirrored.rows]
     kinds = set()
@@ -104,15 +104,15 @@ def test_points_boxes_and_pixels_are_mirrored_together(images: BagImages) -> Non
         box = plain.boxes[j, 1]
         wanted = torch.stack([64 - box[2], box[1], 64 - box[0], box[3]]) if flipped else box
         assert torch.equal(mirrored.boxes[i, 1], wanted)
-        a = mirrored.images[mirrored.image_index[i]]
-        b = plain.images[plain.image_index[j]]
+        a = mirrored.inputs[mirrored.image_index[i]]
+        b = plain.inputs[plain.image_index[j]]
         assert torch.equal(a, b.flip(-1) if flipped else b)
     assert kinds == {True, False}
 
 
 def test_a_crowded_image_is_thinned_for_training_but_keeps_its_neighbours(images: BagImages) -> None:
     thin = TrainBatches(images, ImageConfig(short_side=64, long_side=64, max_points=1), 6, seed=0)(0)
-    full = TestBatches(images, CONFIG, 6)(0)
+    full = InferenceBatches(images, CONFIG, 6)(0)
     assert len(thin.rows) == 6
     assert len(full.rows) == 12
     for i, row in enumerate(thin.rows):
@@ -124,4 +124,4 @@ def test_the_cache_changes_nothing(images: BagImages) -> None:
     cached = TrainBatches(images, ImageConfig(short_side=32, long_side=64, cache_mb=1), 2, seed=0)
     plain = TrainBatches(images, ImageConfig(short_side=32, long_side=64), 2, seed=0)
     for iteration in (0, 3, 0):
-        assert torch.equal(cached(iteration).images, plain(iteration).images)
+        assert torch.equal(cached(iteration).inputs, plain(iteration).inputs)

@@ -12,11 +12,10 @@ from sapnet_pipe.data.bag_store.store import BagStore
 from sapnet_pipe.data.bag_store.writer import open_writer
 from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.stages.select.batches.bag_images import group_images
-from sapnet_pipe.stages.select.config import for_frozen
-from sapnet_pipe.stages.select.frozen.grid import box_means, summed_area
-from sapnet_pipe.stages.select.frozen.mask_features import MaskFeatures
-from sapnet_pipe.stages.select.frozen.source import open_source
-from sapnet_pipe.stages.select.method.boxes import box_iou
+from sapnet_pipe.stages.select.batches.loader import InferenceBatches
+from sapnet_pipe.stages.select.config import HeadConfig, ImageConfig
+from sapnet_pipe.stages.select.frozen.map_features import box_means, summed_area
+from sapnet_pipe.stages.select.frozen.mask_features import MaskFeatureReader, MaskProvider
 from sapnet_pipe.stages.select.run import run
 from tests.stages.select.toy_store import toy_config, toy_store
 
@@ -133,23 +132,21 @@ def test_with_features_of_sam_no_image_is_opened(with_features: BagStore, tmp_pa
     assert not (tmp_path / "bags.features").exists()
 
 
-def test_scaled_boxes_are_interpolated_between_the_masks_of_their_bag(with_features: BagStore, tmp_path: Path) -> None:
-    config = for_frozen(toy_config(**SHORT))
-    images = group_images(with_features.read_table(), with_features.categories, tmp_path, with_features.folder)
-    source = open_source(with_features, images, config, tmp_path, quiet=True)
-    model = source.build(2).eval()
-    masks = MaskFeatures.read(with_features)
-    assert masks is not None
-    boxes = torch.tensor([[[0.0, 0, 10, 10], [0, 0, 20, 20]]])
-    packed = torch.from_numpy(masks.values[:2])[None]
-    views = model.views(model.backbone, model.roi_head, packed, mirror=False)
-    filled = torch.tensor([0, 1])
-    (known,) = views.of_bags(boxes, torch.zeros(1, dtype=torch.long), filled)
-    (found,) = views.of_bags(torch.tensor([[[0.0, 0, 20, 20], [0, 0, 15, 15]]]), torch.zeros(1, dtype=torch.long))
-    overlap = box_iou(torch.tensor([[[0.0, 0, 15, 15]]]), boxes)
-    assert (found[0, 0] - known[0, 1]).norm() < 0.02 * known.norm()
-    nearer = int(overlap.argmax())
-    assert (found[0, 1] - known[0, nearer]).norm() < (found[0, 1] - known[0, 1 - nearer]).norm()
+def test_scaled_boxes_are_interpolated_between_the_masks_of_their_bag(with_features: BagStore) -> None:
+    table = with_features.read_table()
+    images = group_images(table, with_features.categories, Path("no images"), with_features.folder)
+    reader = MaskFeatureReader.read(with_features)
+    assert reader is not None
+    given = InferenceBatches(images, ImageConfig(short_side=64, long_side=64), 1, reader)(0)
+    features = MaskProvider(*reader.statistics(), HeadConfig(channels=32))(given, tta=False)
+    (known,) = features.of_bags()
+    part, whole = given.boxes[:, 0], given.boxes[:, 1]
+    near_whole = whole + torch.tensor([0.0, 0, -1, -1])
+    (found,) = features.of_scaled(torch.stack([whole, near_whole, part], dim=1))
+    assert ((found[:, 0] - known[:, 1]).norm(dim=1) < 0.02 * known[:, 1].norm(dim=1)).all()
+    for place, nearest in ((1, 1), (2, 0)):
+        distance = (found[:, place, None] - known).norm(dim=2)
+        assert (distance.argmin(dim=1) == nearest).all()
 
 
 def test_features_of_sam_that_are_missing_are_asked_for(tmp_path: Path) -> None:

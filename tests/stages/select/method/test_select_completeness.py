@@ -62,7 +62,7 @@ def test_scores_are_multiplied_by_completeness_and_only_its_loss_trains_it() -> 
         a, b = plain(given), model(given)
     factor = completeness_score(b.completeness, given.valid, exponent=1.0)
     assert factor.min() < 0.9
-    assert torch.allclose(b.own, a.own * factor, atol=1e-6)
+    assert torch.allclose(b.class_scores, a.class_scores * factor, atol=1e-6)
     values = StepLosses(model.config)(model.train(), given)
     others = values["loss_psm"] + values["loss_prm"] + values["loss_negative"]
     assert torch.autograd.grad(others, model.completeness.weight, allow_unused=True, retain_graph=True) == (None,)

@@ -91,7 +91,7 @@ def test_mining_where_one_of_the_first_three_is_larger(way: Way) -> None:
     mine = way(lambda *inputs: mine_boxes(*inputs, tolerance=1.999))
     mined = mine(selected, boxes, scores, validity(len(boxes), 3, 26))
     close(mined.box[rows], wanted[rows], 1e-6)
-    assert torch.equal(mined.rule == 0, (mined.box == selected).all(dim=1))
+    assert torch.equal(mined.bms_rule == 0, (mined.box == selected).all(dim=1))
 
 
 def test_negatives(way: Way) -> None:

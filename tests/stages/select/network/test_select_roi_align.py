@@ -1,8 +1,7 @@
 import torch
 from torchvision.ops import roi_align
 
-from sapnet_pipe.stages.select.network.roi_align import pyramid_roi_align
-from sapnet_pipe.stages.select.network.roi_head import roi_level
+from sapnet_pipe.stages.select.network.roi_head import pyramid_roi_align, roi_level
 
 
 def test_features_and_gradients_equal_torchvision_s_on_every_level() -> None:

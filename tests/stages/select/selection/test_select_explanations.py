@@ -13,8 +13,8 @@ from sapnet_pipe.data.labels.explanations import SCHEMA
 from sapnet_pipe.stages.select.config import AssignmentConfig
 from sapnet_pipe.stages.select.method.boxes import box_iou
 from sapnet_pipe.stages.select.run import run
-from sapnet_pipe.stages.select.selection.choose import choose
-from tests.stages.select.toy_model import batch, selector
+from sapnet_pipe.stages.select.selection.choice import choose
+from tests.stages.select.toy_model import batch, selector, table_of
 from tests.stages.select.toy_store import toy_config, toy_store
 
 
@@ -90,9 +90,13 @@ def test_confidence_is_the_bag_scores_times_how_well_the_mask_fits_the_mined_box
     model, given = selector(), batch()
     with torch.no_grad():
         output = model(given)
-        chosen = choose(given, output, torch.rand(3, 4), AssignmentConfig(enabled=False))
+        chosen = choose(given, output, table_of(given), AssignmentConfig(enabled=False))
     boxes = given.boxes[torch.arange(3), torch.from_numpy(chosen.bag_index)]
-    wanted = output.own.sum(1).clamp(0, 1) * output.prm.own.sum(1).clamp(0, 1) * box_iou(boxes, output.prm.box)
+    wanted = (
+        output.class_scores.sum(1).clamp(0, 1)
+        * output.prm.class_scores.sum(1).clamp(0, 1)
+        * box_iou(boxes, output.prm.box)
+    )
     assert np.allclose(chosen.confidence, wanted)
     assert ((chosen.confidence >= 0) & (chosen.confidence <= 1)).all()
 
@@ -103,7 +107,7 @@ def test_a_bag_of_one_has_no_runner_up() -> None:
     valid[2, 1:] = False
     given = given._replace(valid=valid, filled=valid.flatten().nonzero()[:, 0])
     with torch.no_grad():
-        chosen = choose(given, model(given), torch.rand(3, 4), AssignmentConfig(enabled=False))
+        chosen = choose(given, model(given), table_of(given), AssignmentConfig(enabled=False))
     assert chosen.runner_up[2] == -1
     assert np.isnan(chosen.margin[2])
     assert chosen.alternates[2].tolist() == [-1, -1, -1]
@@ -119,12 +123,12 @@ def test_the_order_of_masks_never_changes_the_choice_not_even_of_twins(twins: bo
     mixed = given._replace(boxes=given.boxes[:, order])
     for assignment in (AssignmentConfig(), AssignmentConfig(enabled=True)):
         with torch.no_grad():
-            plain = choose(given, model(given), sam_score, assignment)
-            other = choose(mixed, model(mixed), sam_score[:, order], assignment)
+            plain = choose(given, model(given), table_of(given, sam_score), assignment)
+            other = choose(mixed, model(mixed), table_of(mixed, sam_score[:, order]), assignment)
         for name in ("bag_index", "runner_up", "alternates"):
             there = getattr(other, name)
             assert np.array_equal(np.where(there < 0, -1, order.numpy()[there]), getattr(plain, name)), name
-        for name in ("score", "margin", "confidence", "box_prm"):
+        for name in ("score", "margin", "confidence", "prm_box"):
             assert np.allclose(getattr(other, name), getattr(plain, name), atol=1e-5, equal_nan=True), name
         assert not twins or assignment.enabled or (plain.bag_index == 3).all()
 
@@ -134,8 +138,8 @@ def test_two_points_of_one_class_never_share_a_mask_once_that_is_forbidden() -> 
     given.boxes[1] = given.boxes[0]
     with torch.no_grad():
         output = model(given)
-        free = choose(given, output, torch.rand(3, 4), AssignmentConfig(enabled=False))
-        bound = choose(given, output, torch.rand(3, 4), AssignmentConfig(enabled=True))
+        free = choose(given, output, table_of(given), AssignmentConfig(enabled=False))
+        bound = choose(given, output, table_of(given), AssignmentConfig(enabled=True))
     assert free.bag_index[0] == free.bag_index[1]
     assert bound.bag_index[0] != bound.bag_index[1]
     assert bound.reassigned.tolist().count(True) == 1
