@@ -20,6 +20,7 @@ class Report:
         notes: What must not be overlooked, a line each.
         shown: What people see in place of the whole result.
         silent: Show nothing: another of the processes that did this together does.
+        exit_code: Of the command.
     """
 
     title: str
@@ -28,6 +29,7 @@ class Report:
     notes: Sequence[str] = ()
     shown: Mapping[str, Any] | None = None
     silent: bool = False
+    exit_code: int = 0
 
 
 def show(report: Report, *, as_json: bool, quiet: bool) -> None:

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +19,13 @@ else:
     import tomli as tomllib
 
 Model = TypeVar("Model", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Presets:
+    """Marks the field that names a preset; `named` are the nested values of each."""
+
+    named: Mapping[str, Mapping[str, Any]]
 
 
 def resolve_settings(

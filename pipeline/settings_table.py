@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from sapnet_pipe.pipeline.settings import Presets
 from sapnet_pipe.stages.flags import Flag
 
 _NAMES = {str: "text", int: "int", float: "float", bool: "bool", Path: "path", dict: "table"}
@@ -58,6 +59,11 @@ def settings_table(model: type[BaseModel]) -> list[Row]:
     return list(_rows(model, "", None))
 
 
+def named_flag(name: str) -> str:
+    """The flag after a field's name: ``val_labels`` is ``--val-labels``."""
+    return f"--{name.replace('_', '-')}"
+
+
 def _rows(model: type[BaseModel], path: str, defaults: BaseModel | None) -> Iterator[Row]:
     for name, field in model.model_fields.items():
         required = defaults is None and field.is_required()
@@ -68,7 +74,7 @@ def _rows(model: type[BaseModel], path: str, defaults: BaseModel | None) -> Iter
         yield Row(
             key=f"{path}{name}",
             type=_type_name(field.annotation),
-            choices=_choices(field.annotation),
+            choices=_presets(field) or _choices(field.annotation),
             limits=_limits(field),
             default=default,
             required=required,
@@ -104,6 +110,10 @@ def _choices(annotation: Any) -> tuple[str, ...]:
     return ()
 
 
+def _presets(field: FieldInfo) -> tuple[str, ...]:
+    return next((tuple(mark.named) for mark in field.metadata if isinstance(mark, Presets)), ())
+
+
 def _limits(field: FieldInfo) -> str:
     found = [(sign, getattr(entry, name)) for entry in field.metadata for name, sign in _LIMITS if hasattr(entry, name)]
     return ", ".join(f"{sign} {value:g}" for sign, value in found)
@@ -111,7 +121,7 @@ def _limits(field: FieldInfo) -> str:
 
 def _flag(name: str, field: FieldInfo) -> str:
     mark = next((entry for entry in field.metadata if isinstance(entry, Flag)), None)
-    return "" if mark is None else mark.name or f"--{name.replace('_', '-')}"
+    return "" if mark is None else mark.name or named_flag(name)
 
 
 def _shown(value: Any) -> str:

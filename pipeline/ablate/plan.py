@@ -11,9 +11,12 @@ from pydantic import BaseModel
 
 from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.pipeline.ablate.settings import AblateSettings, Seeds, VariantSettings
-from sapnet_pipe.pipeline.settings import preset_named, read_toml, resolve_settings
+from sapnet_pipe.pipeline.settings import read_toml, resolve_settings
+from sapnet_pipe.stages.segment.config import SegmentConfig
+from sapnet_pipe.stages.segment.presets import PRESETS as SEGMENT_PRESETS
+from sapnet_pipe.stages.select.config import SelectConfig
+from sapnet_pipe.stages.select.presets import PRESETS as SELECT_PRESETS
 
-PRESETS = "presets"
 FROZEN = "-frozen"
 _OWN = ("seed", "device")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -54,25 +57,24 @@ class Plan:
 
 def bundled_presets() -> dict[str, Mapping[str, Any]]:
     """The ablations that come with the program, by name."""
-    folder = resources.files("sapnet_pipe.pipeline.ablate") / PRESETS
+    folder = resources.files("sapnet_pipe.pipeline.ablate") / "presets"
     with resources.as_file(folder) as path:
         return {file.stem: read_toml(file) for file in sorted(path.glob("*.toml"))}
 
 
 def make_plan(
+    settings: AblateSettings,
     *,
-    preset: str | None,
-    file: Path | None,
-    assign: Sequence[str] = (),
-    flags: Mapping[str, Any] | None = None,
+    preset: str | None = None,
+    file: Path | None = None,
     only: Sequence[str] = (),
     demo: bool = False,
     frozen: bool = False,
 ) -> Plan:
-    """Resolve an ablation.
+    """Resolve every training of an ablation.
 
     Args:
-        preset: A bundled one. file: TOML file, which wins where both are given.
+        settings: Of `file` over those of `preset`, either of which gives the plan its name; the file if both are there.
         only: Names of the variants to run; all if empty.
         demo: Whether it runs on the demo's scenes. frozen: Whether only heads are trained.
     Raises: UserError naming the setting at fault, and for select or train-seg settings also the variant.
@@ -81,8 +83,6 @@ def make_plan(
         known = ", ".join(bundled_presets())
         hint = f"Give --config with a TOML file of variants, or --preset with one of: {known}"
         raise UserError("ablate", "--config or --preset", "neither", "so there is no variant to run", hint)
-    values = preset_named(bundled_presets(), preset) if preset is not None else {}
-    settings = resolve_settings(AblateSettings, preset=values, file=file, assignments=assign, flags=flags)
     if not settings.select_preset:
         settings = settings.model_copy(update={"select_preset": "demo" if demo else "coco-1x"})
     source = str(file) if file is not None else f"preset {preset}"
@@ -134,9 +134,6 @@ def _seeds(settings: AblateSettings, own: Seeds | None) -> list[int]:
 
 
 def _run(settings: AblateSettings, variant: VariantSettings, seed: int, *, demo: bool, source: str) -> PlannedRun:
-    from sapnet_pipe.stages.select.config import SelectConfig
-    from sapnet_pipe.stages.select.presets import PRESETS as SELECT_PRESETS
-
     common = {"seed": seed, "device": settings.device}
     select = merged(settings.select, variant.select)
     select_config = _checked(
@@ -144,9 +141,6 @@ def _run(settings: AblateSettings, variant: VariantSettings, seed: int, *, demo:
     )
     segment, segment_config = None, None
     if settings.segment_preset:
-        from sapnet_pipe.stages.segment.config import SegmentConfig
-        from sapnet_pipe.stages.segment.presets import PRESETS as SEGMENT_PRESETS
-
         segment = merged({"engine": "builtin"} if demo else {}, settings.segment, variant.segment)
         preset = settings.segment_preset
         segment_config = _checked(

@@ -4,7 +4,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field, field_validator
 
-from sapnet_pipe.pipeline.command_settings import SceneSettings
+from sapnet_pipe.pipeline.demo.settings import SceneSettings
+from sapnet_pipe.pipeline.settings import Presets
+from sapnet_pipe.stages.flags import FLAG
+from sapnet_pipe.stages.segment.presets import PRESETS as SEGMENT_PRESETS
+from sapnet_pipe.stages.select.presets import PRESETS as SELECT_PRESETS
 
 MAX_SEEDS = 1000
 
@@ -38,10 +42,16 @@ class AblateSettings(SceneSettings, frozen=True, extra="forbid"):
     """Settings of `ablate`; `seed` is the first of the seeds, where only their number is given."""
 
     title: str = Field(default="", description="Heading of the table.")
-    seeds: Seeds = Field(default=5, description="How many seeds, or a list of them.")
+    seeds: Annotated[Seeds, FLAG] = Field(
+        default=5, description="How many seeds, from --seed on; in a file also a list of them."
+    )
     compare: Literal["first", "previous"] = Field(default="first", description="Row that a row is compared with.")
-    select_preset: str = Field(default="", description="Preset of `select`; else demo with --demo, and coco-1x.")
-    segment_preset: str = Field(default="", description="Preset of the `train-seg` that follows; none if empty.")
+    select_preset: Annotated[str, FLAG, Presets(SELECT_PRESETS)] = Field(
+        default="", description="Preset of `select`; else demo with --demo, and coco-1x."
+    )
+    segment_preset: Annotated[str, FLAG, Presets(SEGMENT_PRESETS)] = Field(
+        default="", description="Preset of the `train-seg` that follows; none follows if there is none."
+    )
     select: dict[str, Any] = Field(default={}, description="Settings of `select` that all variants share.")
     segment: dict[str, Any] = Field(default={}, description="Settings of `train-seg` that all variants share.")
     parallel: int = Field(default=0, ge=0, le=256, description="Trainings at once; 0: one per GPU, or per two cores.")

@@ -12,6 +12,13 @@ from sapnet_pipe.data.files import read_json
 from sapnet_pipe.pipeline.ablate.inputs import Inputs
 from sapnet_pipe.pipeline.ablate.keys import key_of, select_key
 from sapnet_pipe.pipeline.ablate.plan import Plan, PlannedRun
+from sapnet_pipe.pipeline.commands.select import SelectInputs, select
+from sapnet_pipe.pipeline.commands.train_seg import TrainSegInputs, train_seg
+from sapnet_pipe.pipeline.settings import resolve_settings
+from sapnet_pipe.stages.segment.config import SegmentConfig
+from sapnet_pipe.stages.segment.presets import PRESETS as SEGMENT_PRESETS
+from sapnet_pipe.stages.select.config import SelectConfig
+from sapnet_pipe.stages.select.presets import PRESETS as SELECT_PRESETS
 from sapnet_pipe.stages.training.run_files import MANIFEST, PSEUDO_LABELS
 
 
@@ -85,22 +92,21 @@ def do_task(task: Task) -> dict[str, Any]:
 
     Raises: UserError as the command of that name.
     """
-    from sapnet_pipe.pipeline.commands.segment import train_seg
-    from sapnet_pipe.pipeline.commands.select import select
-
     if task.folder.is_dir() and not (task.folder / MANIFEST).is_file():
         shutil.rmtree(task.folder)  # killed before it was a run
-    common: dict[str, Any] = {
-        "preset": task.preset,
-        "flags": task.settings,
-        "resume": task.folder.is_dir(),
-        "quiet": True,
-    }
+    images, out, resume = task.images, task.folder, task.folder.is_dir()
     if task.command == "select":
-        report = select(task.source, task.images, task.folder, truth=task.truth, **common)
+        bags = str(task.source)
+        selector = SelectInputs(bags=bags, images=images, out=out, truth=task.truth, resume=resume, quiet=True)
+        preset = SELECT_PRESETS[task.preset]
+        report = select(selector, resolve_settings(SelectConfig, preset=preset, flags=task.settings))
     else:
-        common |= {"val_labels": task.truth, "val_images": task.truth_images}
-        report = train_seg(Path(str(task.source)), task.images, task.folder, **common)
+        segmenter = TrainSegInputs(
+            labels=Path(str(task.source)), images=images, out=out, val_labels=task.truth, val_images=task.truth_images,
+            resume=resume, quiet=True,
+        )  # fmt: skip
+        preset = SEGMENT_PRESETS[task.preset]
+        report = train_seg(segmenter, resolve_settings(SegmentConfig, preset=preset, flags=task.settings))
     return dict(report.result)
 
 

@@ -1,88 +1,147 @@
-"""`sapnet-pipe generate-bags` and `sapnet-pipe bags ...`."""
+"""`sapnet-pipe bags verify|inspect|merge|import|export`: checking, joining and carrying bags over."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from shlex import quote
-from typing import Any
+from typing import Annotated, Any
 
-from sapnet_pipe.data.bag_store.filesystem import Location, parse_location
-from sapnet_pipe.data.coco.instances import read_instances
-from sapnet_pipe.data.points.reader import read_points
-from sapnet_pipe.pipeline.command_settings import PlainSettings
-from sapnet_pipe.pipeline.outputs import require_folder
+from pydantic import Field
+
+from sapnet_pipe.pipeline.inputs import Argument, Inputs, OutFile, OutStore, PlainSettings, Truth
+from sapnet_pipe.pipeline.outputs import require_new_file
 from sapnet_pipe.pipeline.report import Report
-from sapnet_pipe.pipeline.settings import resolve_settings
 
 _CATEGORIES_SHOWN = 10
 
-
-def generate_bags(
-    points: Path,
-    images: Path,
-    out: Location,
-    *,
-    file: Path | None = None,
-    assign: Sequence[str] = (),
-    flags: Mapping[str, Any] | None = None,
-    quiet: bool = False,
-) -> Report:
-    """Stage one. The folder `out` goes on where an interrupted run of the same settings stopped."""
-    from sapnet_pipe.stages.bags.config import BagsConfig
-
-    settings = resolve_settings(BagsConfig, file=file, assignments=assign, flags=flags)
-    require_folder(images, "--images")
-    point_set = read_points(points, images)
-
-    from sapnet_pipe.stages.bags.run import run  # torch, which a fault above need not wait for
-
-    summary = run(point_set, images, parse_location(str(out)), settings, quiet=quiet)
-    following = f"sapnet-pipe select --bags {quote(str(out))} --images {quote(str(images))} --out RUN"
-    if summary.shards < summary.shards_total:
-        following = f"sapnet-pipe bags merge {quote(str(out))} OTHER_PARTS --out BAGS"
-    notes = ["the store was complete before: nothing was left to do."] if summary.already_complete else []
-    if summary.failed_images:
-        without = f"{summary.failed_images} images could not be read and have no bags"
-        notes.append(f"{without}: manifest.json says why, and --retry-failed tries them again.")
-    return Report(f"Bags written to {out}", summary.to_dict(), following, notes)
+Store = Annotated[str, Argument(), Field(description="Bag store: a folder, or a URL such as s3://bucket/prefix.")]
 
 
-def verify_bags(
-    bags: Location,
-    *,
-    device: str | None = None,
-    seed: int | None = None,
-    file: Path | None = None,
-    assign: Sequence[str] = (),
-    quiet: bool = False,
-) -> Report:
+class VerifyInputs(Inputs, frozen=True, extra="forbid"):
+    """What `bags verify` takes."""
+
+    bags: Store
+
+
+class InspectInputs(Inputs, frozen=True, extra="forbid"):
+    """What `bags inspect` takes."""
+
+    bags: Store
+    truth: Truth = None
+
+
+class MergeInputs(Inputs, frozen=True, extra="forbid"):
+    """What `bags merge` takes."""
+
+    parts: Annotated[tuple[str, ...], Argument()] = Field(description="Parts made by generate-bags --set part=K/N.")
+    out: OutStore
+
+
+class ImportInputs(Inputs, frozen=True, extra="forbid"):
+    """What `bags import` takes."""
+
+    masks: Annotated[Path, Argument()] = Field(
+        description="SAM_results_with_point_prompt_coco.json of the SAPNet authors."
+    )
+    out: OutStore
+    points: Path | None = Field(default=None, description="Clicks by annotation id, if the file has none.")
+
+
+class ImportSettings(PlainSettings, frozen=True, extra="forbid"):
+    """Settings of `bags import`; a key that is None is found by what stands in the file."""
+
+    shard_images: int = Field(default=64, ge=1, le=100_000, description="Images per shard.")
+    masks_key: str | None = Field(default=None, description="Name of an annotation's list of masks.")
+    boxes_key: str | None = Field(default=None, description="Name of an annotation's list of boxes.")
+    scores_key: str | None = Field(default=None, description="Name of an annotation's list of scores.")
+
+
+class ExportInputs(Inputs, frozen=True, extra="forbid"):
+    """What `bags export` takes."""
+
+    bags: Store
+    out: OutFile
+
+
+def verify_bags(inputs: VerifyInputs) -> Report:
     """Check every byte of a store."""
+    from sapnet_pipe.data.bag_store.filesystem import parse_location
     from sapnet_pipe.stages.bags.verify import verify
 
-    resolve_settings(PlainSettings, file=file, assignments=assign, flags={"device": device, "seed": seed})
-    report = verify(parse_location(str(bags)), quiet=quiet)
-    return Report(f"{bags} is sound", report.to_dict())
+    report = verify(parse_location(inputs.bags), quiet=inputs.quiet)
+    return Report(f"{inputs.bags} is sound", report.to_dict())
 
 
-def inspect_bags(
-    bags: Location,
-    *,
-    truth: Path | None,
-    device: str | None = None,
-    seed: int | None = None,
-    file: Path | None = None,
-    assign: Sequence[str] = (),
-    quiet: bool = False,
-) -> Report:
+def inspect_bags(inputs: InspectInputs) -> Report:
     """Describe a store; with the truth, also how good its masks are."""
+    from sapnet_pipe.data.bag_store.filesystem import parse_location
+    from sapnet_pipe.data.coco.instances import read_instances
     from sapnet_pipe.stages.bags.inspect import inspect
 
-    resolve_settings(PlainSettings, file=file, assignments=assign, flags={"device": device, "seed": seed})
-    dataset = read_instances(truth) if truth is not None else None
-    result = inspect(parse_location(str(bags)), dataset, quiet=quiet).to_dict()
+    dataset = read_instances(inputs.truth) if inputs.truth is not None else None
+    result = inspect(parse_location(inputs.bags), dataset, quiet=inputs.quiet).to_dict()
     notes = []
     if result["shards"] < result["shards_total"]:
         notes.append("this is a part of a store: bags merge joins it with the others.")
-    return Report(f"Bag store {bags}", result, shown=_shown(result), notes=notes)
+    return Report(f"Bag store {inputs.bags}", result, shown=_shown(result), notes=notes)
+
+
+def merge_bags(inputs: MergeInputs) -> Report:
+    """Join parts of a store; the folder `out` goes on where an interrupted merge stopped."""
+    from sapnet_pipe.data.bag_store.filesystem import parse_location
+    from sapnet_pipe.data.bag_store.merge import merge_stores
+
+    parts = [parse_location(part) for part in inputs.parts]
+    summary = merge_stores(parts, parse_location(inputs.out), quiet=inputs.quiet)
+    return Report(f"Bags written to {inputs.out}", asdict(summary) | {"out": inputs.out}, _select(inputs.out))
+
+
+def import_authors_file(inputs: ImportInputs, settings: ImportSettings) -> Report:
+    """A store of the masks in the SAPNet authors' file; `out` goes on where an interrupted import stopped."""
+    from sapnet_pipe.data.authors_file.convert import import_bags
+    from sapnet_pipe.data.authors_file.layout import Layout
+    from sapnet_pipe.data.bag_store.filesystem import parse_location
+    from sapnet_pipe.data.points.reader import read_points
+
+    done = import_bags(
+        inputs.masks,
+        parse_location(inputs.out),
+        points=read_points(inputs.points) if inputs.points is not None else None,
+        keys=Layout(settings.masks_key, settings.boxes_key, settings.scores_key),
+        shard_images=settings.shard_images,
+        quiet=inputs.quiet,
+    )
+    manifest = done.manifest
+    result = {
+        "out": inputs.out,
+        "images": manifest.images,
+        "points": manifest.points,
+        "masks": manifest.masks,
+        "dropped": dict(manifest.dropped),
+        "layout": asdict(done.layout),
+        "shards": len(manifest.shards),
+        "shards_made": done.shards_made,
+    }
+    notes = _odd_boxes(manifest.dropped, manifest.masks)
+    return Report(f"Bags of {inputs.masks} written to {inputs.out}", result, _select(inputs.out), notes)
+
+
+def export_authors_file(inputs: ExportInputs) -> Report:
+    """A file in the layout of the SAPNet authors' SAM masks from a store."""
+    from sapnet_pipe.data.authors_file.convert import export_bags
+    from sapnet_pipe.data.bag_store.filesystem import parse_location
+    from sapnet_pipe.data.bag_store.store import BagStore
+
+    out = inputs.out
+    require_new_file(out)
+    store = BagStore.open(parse_location(inputs.bags))
+    points = export_bags(store, out, quiet=inputs.quiet)
+    result = {"written": str(out), "images": store.manifest.images, "points": points, "masks": store.manifest.masks}
+    return Report(f"Bags of {inputs.bags} written to {out}", result)
+
+
+def _select(out: str) -> str:
+    return f"sapnet-pipe select --bags {quote(out)} --images DIR --out RUN"
 
 
 def _shown(result: Mapping[str, Any]) -> dict[str, Any]:
@@ -92,3 +151,10 @@ def _shown(result: Mapping[str, Any]) -> dict[str, Any]:
         return dict(result)
     most, others = dict(categories[:_CATEGORIES_SHOWN]), categories[_CATEGORIES_SHOWN:]
     return dict(result) | {"categories": most | {f"{len(others)} others": sum(count for _, count in others)}}
+
+
+def _odd_boxes(dropped: Mapping[str, int], masks: int) -> list[str]:
+    odd = dropped.get("boxes_that_differ", 0)
+    if 100 * odd <= masks:
+        return []
+    return [f"{odd} of the file's boxes are not those of their masks: check its layout. The masks' own were taken."]

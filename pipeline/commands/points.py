@@ -1,41 +1,51 @@
 """`sapnet-pipe points`: one point per object from a mask-annotated set."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from shlex import quote
+from typing import Annotated, Literal
 
-from sapnet_pipe.data.coco.instances import read_instances
-from sapnet_pipe.data.points.reader import write_points
-from sapnet_pipe.data.points.sampling import sample_points
-from sapnet_pipe.pipeline.command_settings import PointsSettings
+from pydantic import Field
+
+from sapnet_pipe.pipeline.inputs import Inputs, OutFile, PlainSettings
 from sapnet_pipe.pipeline.outputs import require_new_file
 from sapnet_pipe.pipeline.report import Report
-from sapnet_pipe.pipeline.settings import resolve_settings
+from sapnet_pipe.stages.flags import FLAG
+
+Strategy = Literal["quasi-center", "center", "uniform"]
 
 
-def make_points(
-    annotations: Path,
-    out: Path,
-    *,
-    strategy: str | None = None,
-    seed: int | None = None,
-    device: str | None = None,
-    file: Path | None = None,
-    assign: Sequence[str] = (),
-    quiet: bool = False,
-) -> Report:
+class PointsInputs(Inputs, frozen=True, extra="forbid"):
+    """What `points` takes."""
+
+    annotations: Path = Field(description="COCO instances with masks.")
+    out: OutFile
+
+
+class PointsSettings(PlainSettings, frozen=True, extra="forbid"):
+    """Settings of `points`."""
+
+    strategy: Annotated[Strategy, FLAG] = Field(
+        default="quasi-center",
+        description="Near the middle of the mask, as the authors drew theirs; in its middle; anywhere inside.",
+    )
+
+
+def make_points(inputs: PointsInputs, settings: PointsSettings) -> Report:
     """Draw the points and write them as COCO JSON; crowds and empty masks are left out and counted."""
-    flags = {"strategy": strategy, "seed": seed, "device": device}
-    settings = resolve_settings(PointsSettings, file=file, assignments=assign, flags=flags)
-    require_new_file(out)
-    points = sample_points(read_instances(annotations), settings.strategy, settings.seed, quiet=quiet)
-    write_points(out, points)
+    from sapnet_pipe.data.coco.instances import read_instances
+    from sapnet_pipe.data.points.reader import write_points
+    from sapnet_pipe.data.points.sampling import sample_points
+
+    require_new_file(inputs.out)
+    dataset = read_instances(inputs.annotations)
+    points = sample_points(dataset, settings.strategy, settings.seed, quiet=inputs.quiet)
+    write_points(inputs.out, points)
     result = {
         "points": len(points),
         "images": len(points.images),
         "categories": len(points.categories),
         "dropped": points.dropped,
-        "written": str(out),
+        "written": str(inputs.out),
     }
-    following = f"sapnet-pipe generate-bags --images DIR --points {quote(str(out))} --out BAGS --sam vit_h"
-    return Report(f"{len(points)} points written to {out}", result, following)
+    following = f"sapnet-pipe generate-bags --images DIR --points {quote(str(inputs.out))} --out BAGS --sam vit_h"
+    return Report(f"{len(points)} points written to {inputs.out}", result, following)

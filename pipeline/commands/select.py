@@ -1,51 +1,54 @@
 """`sapnet-pipe select`: stage two in a run folder."""
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from shlex import quote
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from sapnet_pipe.data.bag_store.filesystem import Location, parse_location
-from sapnet_pipe.data.bag_store.store import BagStore
-from sapnet_pipe.data.coco.instances import read_instances
+from pydantic import Field
+
 from sapnet_pipe.data.files import sha256_file
+from sapnet_pipe.pipeline.inputs import BagStore, Images, Inputs, OutFolder, Resume, Truth
 from sapnet_pipe.pipeline.outputs import require_folder
 from sapnet_pipe.pipeline.report import Report
 from sapnet_pipe.pipeline.run_folder import open_run
-from sapnet_pipe.pipeline.settings import preset_named, resolve_settings
+from sapnet_pipe.pipeline.settings import Presets
+from sapnet_pipe.stages.select.config import SelectConfig
+from sapnet_pipe.stages.select.presets import PRESETS
 from sapnet_pipe.stages.training.run_files import PSEUDO_LABELS
 
+if TYPE_CHECKING:
+    from sapnet_pipe.data.bag_store.store import BagStore as OpenStore
 
-def select(
-    bags: Location,
-    images: Path,
-    out: Path,
-    *,
-    preset: str = "coco-1x",
-    truth: Path | None = None,
-    file: Path | None = None,
-    assign: Sequence[str] = (),
-    flags: Mapping[str, Any] | None = None,
-    explain: bool = False,
-    resume: bool = False,
-    quiet: bool = False,
-) -> Report:
+
+class SelectInputs(Inputs, frozen=True, extra="forbid"):
+    """What `select` takes."""
+
+    bags: BagStore
+    images: Images
+    out: OutFolder
+    preset: Annotated[str, Presets(PRESETS)] = Field(default="coco-1x", description="Named settings.")
+    truth: Truth = None
+    explain: bool = Field(default=False, description="Write explain.parquet: every mask's scores at every step.")
+    resume: Resume = False
+
+
+def select(inputs: SelectInputs, settings: SelectConfig) -> Report:
     """Train the selector (if the method is a trained one), choose a mask for every point, write pseudo labels."""
-    from sapnet_pipe.stages.select.config import SelectConfig
-    from sapnet_pipe.stages.select.presets import PRESETS
+    from sapnet_pipe.data.bag_store.filesystem import parse_location
+    from sapnet_pipe.data.bag_store.store import BagStore
+    from sapnet_pipe.data.coco.instances import read_instances
     from sapnet_pipe.stages.select.run import run
 
-    chosen = preset_named(PRESETS, preset)
-    settings = resolve_settings(SelectConfig, preset=chosen, file=file, assignments=assign, flags=flags)
+    images, out, truth, resume = inputs.images, inputs.out, inputs.truth, inputs.resume
     require_folder(images, "--images")
-    store = BagStore.open(parse_location(str(bags)))
+    store = BagStore.open(parse_location(inputs.bags))
     dataset = read_instances(truth) if truth is not None else None
-    inputs = {"bags": store.fingerprint}
+    hashes = {"bags": store.fingerprint}
     if truth is not None:
-        inputs["truth"] = sha256_file(truth)
-    with open_run(out, command="select", settings=settings, inputs=inputs, seed=settings.seed, resume=resume) as folder:
+        hashes["truth"] = sha256_file(truth)
+    with open_run(out, command="select", settings=settings, inputs=hashes, seed=settings.seed, resume=resume) as folder:
         summary = run(
-            store, images, out, settings, truth=dataset, explain=explain, resume=resume, quiet=quiet
+            store, images, out, settings, truth=dataset, explain=inputs.explain, resume=resume, quiet=inputs.quiet
         ).to_dict() | {"images_without_bags": len(store.manifest.failed)}
         folder.finish(summary)
     labels = out / PSEUDO_LABELS
@@ -70,7 +73,7 @@ def _shown(summary: Mapping[str, Any]) -> dict[str, Any]:
     return shown
 
 
-def _without_bags(store: BagStore) -> list[str]:
+def _without_bags(store: "OpenStore") -> list[str]:
     failed = store.manifest.failed
     if not failed:
         return []

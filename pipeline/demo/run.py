@@ -1,7 +1,7 @@
 """The bundled job: rendered scenes through all three stages, a table of what each part is worth, and pictures."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,23 +11,23 @@ from typing import Any, TypeVar
 import typer
 
 from sapnet_pipe.data.files import read_json, write_bytes, write_json
-from sapnet_pipe.pipeline.command_settings import DemoSettings
-from sapnet_pipe.pipeline.commands.bags import inspect_bags
-from sapnet_pipe.pipeline.commands.evaluate import evaluate
-from sapnet_pipe.pipeline.commands.segment import predict, train_seg
-from sapnet_pipe.pipeline.commands.select import select
+from sapnet_pipe.pipeline.commands.bags import InspectInputs, inspect_bags
+from sapnet_pipe.pipeline.commands.evaluate import EvaluateInputs, evaluate
+from sapnet_pipe.pipeline.commands.predict import PredictInputs, PredictSettings, predict
+from sapnet_pipe.pipeline.commands.select import SelectInputs, select
+from sapnet_pipe.pipeline.commands.train_seg import TrainSegInputs, train_seg
 from sapnet_pipe.pipeline.demo.pictures import draw_test_pictures, draw_training_pictures
 from sapnet_pipe.pipeline.demo.scenes import DemoData
+from sapnet_pipe.pipeline.demo.settings import DemoSettings
 from sapnet_pipe.pipeline.outputs import require_empty_folder
 from sapnet_pipe.pipeline.report import Report, table
 from sapnet_pipe.pipeline.settings import resolve_settings
 from sapnet_pipe.pipeline.side_by_side import side_by_side
-from sapnet_pipe.stages.training.run_files import (
-    PICTURED_IMAGES,
-    PSEUDO_LABELS,
-    TEST_PREDICTIONS,
-    TRAIN_PREDICTIONS,
-)
+from sapnet_pipe.stages.segment.config import SegmentConfig
+from sapnet_pipe.stages.segment.presets import PRESETS as SEGMENT_PRESETS
+from sapnet_pipe.stages.select.config import SelectConfig
+from sapnet_pipe.stages.select.presets import PRESETS as SELECT_PRESETS
+from sapnet_pipe.stages.training.run_files import PICTURED_IMAGES, PSEUDO_LABELS, TEST_PREDICTIONS, TRAIN_PREDICTIONS
 
 _Result = TypeVar("_Result")
 _FIXED = ("sam-top1", "largest", "token-1", "token-2", "token-3")
@@ -64,21 +64,12 @@ def _timed(job: Callable[[], _Result]) -> tuple[_Result, float]:
     return job(), round(time.monotonic() - started, 1)
 
 
-def run_demo(
-    out: Path,
-    *,
-    device: str | None = None,
-    seed: int | None = None,
-    file: Path | None = None,
-    assign: Sequence[str] = (),
-    quiet: bool = False,
-) -> Report:
+def run_demo(out: Path, settings: DemoSettings, *, quiet: bool = False) -> Report:
     """Run the demo in the new folder `out`.
 
     The selectors and the first segmenter see points and categories only. The true masks are used to measure, and to
     train the second segmenter, which is the yardstick.
     """
-    settings = resolve_settings(DemoSettings, file=file, assignments=assign, flags={"device": device, "seed": seed})
     require_empty_folder(out)
     job, clock = _DemoJob(out, settings, quiet), _Clock(quiet)
     counts = f"{settings.train_scenes} training and {settings.test_scenes} test scenes"
@@ -129,25 +120,28 @@ class _DemoJob(DemoData):
     def make_bags(self) -> dict[str, float]:
         """The bag store; mIoU of the choices that need no training."""
         self.generate_bags()
-        quality = inspect_bags(self.bags, truth=self.train_truth, quiet=True).result["quality"]
+        quality = inspect_bags(InspectInputs(bags=str(self.bags), truth=self.train_truth, quiet=True)).result["quality"]
         return {rule: quality[rule]["miou"] for rule in (*_FIXED, "oracle")}
 
     def select(self, method: str) -> float:
         """Train a selector; mIoU of what it chose."""
-        run, assign = self.out / method, _iterations(self.settings.select_iterations)
-        flags = {"method": method, **self.flags}
-        select(self.bags, self.train_images, run, preset="demo", flags=flags, assign=assign, quiet=self.quiet)
-        return float(evaluate(self.train_truth, labels=run / PSEUDO_LABELS, predictions=None).result["miou"])
+        run, iterations = self.out / method, _iterations(self.settings.select_iterations)
+        flags = {"method": method, **self.common, **iterations}
+        settings = resolve_settings(SelectConfig, preset=SELECT_PRESETS["demo"], flags=flags)
+        select(SelectInputs(bags=str(self.bags), images=self.train_images, out=run, quiet=self.quiet), settings)
+        found = evaluate(EvaluateInputs(truth=self.train_truth, labels=run / PSEUDO_LABELS))
+        return float(found.result["miou"])
 
     def segment(self, name: str) -> dict[str, Any]:
         """Train a segmenter on the ``pseudo`` or the ``true`` masks; its AP on the test scenes."""
         labels = self.train_truth if name == "true" else self.out / "sapnet" / PSEUDO_LABELS
-        run, assign = self.out / f"solov2-{name}", _iterations(self.settings.segment_iterations)
-        flags = {"engine": "builtin", **self.flags}
-        train_seg(labels, self.train_images, run, preset="demo", flags=flags, assign=assign, quiet=self.quiet)
+        run, iterations = self.out / f"solov2-{name}", _iterations(self.settings.segment_iterations)
+        flags = {"engine": "builtin", **self.common, **iterations}
+        settings = resolve_settings(SegmentConfig, preset=SEGMENT_PRESETS["demo"], flags=flags)
+        train_seg(TrainSegInputs(labels=labels, images=self.train_images, out=run, quiet=self.quiet), settings)
         predictions = run / TEST_PREDICTIONS
         self._predict(run, self.test_images, predictions, self.test_truth)
-        return dict(evaluate(self.test_truth, labels=None, predictions=predictions).result)
+        return dict(evaluate(EvaluateInputs(truth=self.test_truth, predictions=predictions)).result)
 
     def draw(self) -> None:
         """Strips of the first scenes of either set."""
@@ -163,12 +157,12 @@ class _DemoJob(DemoData):
         draw_test_pictures(self.out, count)
 
     def _predict(self, run: Path, images: Path, predictions: Path, images_json: Path) -> None:
-        device = self.settings.device
-        predict(run, images, predictions, images_json=images_json, device=device, quiet=self.quiet)
+        inputs = PredictInputs(run=run, images=images, out=predictions, images_json=images_json, quiet=self.quiet)
+        predict(inputs, PredictSettings(device=self.settings.device))
 
 
-def _iterations(count: int | None) -> list[str]:
-    return [] if count is None else [f"train.max_iterations={count}"]
+def _iterations(count: int | None) -> dict[str, Any]:
+    return {} if count is None else {"train": {"max_iterations": count}}
 
 
 def _result(miou: Mapping[str, float], ap: Mapping[str, Any], seconds: Mapping[str, float]) -> dict[str, Any]:

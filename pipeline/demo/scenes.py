@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from sapnet_pipe.data.scenes.dataset import DEMO_TEST, DEMO_TRAIN, write_scene_dataset
-from sapnet_pipe.pipeline.command_settings import SceneSettings
-from sapnet_pipe.pipeline.commands.bags import generate_bags
-from sapnet_pipe.pipeline.commands.points import make_points
+from sapnet_pipe.pipeline.commands.generate_bags import GenerateBagsInputs, generate_bags
+from sapnet_pipe.pipeline.commands.points import PointsInputs, PointsSettings, make_points
+from sapnet_pipe.pipeline.demo.settings import SceneSettings
+from sapnet_pipe.stages.bags.config import BagsConfig
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,8 @@ class DemoData:
         return self.out / "bags"
 
     @property
-    def flags(self) -> dict[str, Any]:
+    def common(self) -> dict[str, Any]:
+        """The settings that every command has."""
         return {"seed": self.settings.seed, "device": self.settings.device}
 
     def render(self) -> None:
@@ -51,9 +53,10 @@ class DemoData:
         settings = self.settings
         truth = write_scene_dataset(self.out / "train", DEMO_TRAIN[: settings.train_scenes], quiet=self.quiet)
         write_scene_dataset(self.out / "test", DEMO_TEST[: settings.test_scenes], quiet=self.quiet)
-        make_points(truth, self.points, strategy="quasi-center", seed=settings.seed, quiet=True)
+        points = PointsInputs(annotations=truth, out=self.points, quiet=True)
+        make_points(points, PointsSettings(strategy="quasi-center", seed=settings.seed))
 
     def generate_bags(self) -> None:
         """The bag store; a store that is there goes on where it stood."""
-        flags = {"sam": "tiny", **self.flags}
-        generate_bags(self.points, self.train_images, self.bags, flags=flags, quiet=self.quiet)
+        inputs = GenerateBagsInputs(images=self.train_images, points=self.points, out=str(self.bags), quiet=self.quiet)
+        generate_bags(inputs, BagsConfig(sam="tiny", **self.common))

@@ -11,10 +11,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-_ENCODER_GFLOP = {"tiny": 4.6, "vit_b": 972.0, "vit_l": 2986.0, "vit_h": 5961.0}
-_POINT_GFLOP = {"tiny": 0.13, "vit_b": 3.6, "vit_l": 3.6, "vit_h": 3.6}
-_PROMPTS = {"multimask": 1, "refined": 4}  # of a point: the point, and each of its three masks' boxes
-_MASKS = {"multimask": 3, "refined": 6}  # at most
+from sapnet_pipe.stages.bags.config import RecipeName, SamName
+
+_ENCODER_GFLOP: dict[SamName, float] = {"tiny": 4.6, "vit_b": 972.0, "vit_l": 2986.0, "vit_h": 5961.0}
+_POINT_GFLOP: dict[SamName, float] = {"tiny": 0.13, "vit_b": 3.6, "vit_l": 3.6, "vit_h": 3.6}
+# Of a point: the point itself, and each of its three masks' boxes.
+_PROMPTS: dict[RecipeName, int] = {"multimask": 1, "refined": 4, "centred": 4}
+_MASKS: dict[RecipeName, int] = {"multimask": 3, "refined": 6, "centred": 6}  # at most
 _SLOWER = 2.3
 _HOST_SECONDS, _HOST_PIXELS = 0.05, 640 * 480
 _MASK_BYTES, _MASK_PIXELS, _ROW_BYTES = 224, 266_000, 40
@@ -39,7 +42,7 @@ class Estimate:
 
 
 def estimate_bags(
-    work: Sequence[tuple[tuple[int, int], int]], *, sam: str, recipe: str, device: str, gflops: float
+    work: Sequence[tuple[tuple[int, int], int]], *, sam: SamName, recipe: RecipeName, device: str, gflops: float
 ) -> Estimate:
     """Estimate stage one.
 

@@ -9,7 +9,6 @@ from sapnet_pipe.pipeline.doctor.machine import gigabytes
 from sapnet_pipe.pipeline.doctor.packages import OPTIONAL, Package
 from sapnet_pipe.pipeline.doctor.probe import Probe
 from sapnet_pipe.pipeline.doctor.run import Examination
-from sapnet_pipe.pipeline.report import Report
 
 if TYPE_CHECKING:
     from sapnet_pipe.data.checks.preflight import CheckedFile
@@ -18,11 +17,6 @@ _WITHOUT = {
     "detectron2": "not installed; train-seg takes the builtin engine",
     "ray": "not installed; stage one runs on one machine",
 }
-
-
-def report_of(found: Examination) -> Report:
-    """The page, and everything as JSON."""
-    return Report(page_of(found), found.to_dict(), shown={})
 
 
 def page_of(found: Examination) -> str:

@@ -1,6 +1,6 @@
 """The examination: machine, packages, weights, files; then the estimate, and what has to be fixed first."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +12,7 @@ from sapnet_pipe.pipeline.doctor.machine import Machine, free_disk, gigabytes, l
 from sapnet_pipe.pipeline.doctor.packages import OPTIONAL, REQUIRED, Package, check_packages, our_version, table_of
 from sapnet_pipe.pipeline.doctor.probe import Probe, probe_packages
 from sapnet_pipe.pipeline.doctor.sam_weights import SamWeights, check_sam_weights
-from sapnet_pipe.pipeline.doctor.settings import DoctorSettings
-from sapnet_pipe.pipeline.settings import resolve_settings
+from sapnet_pipe.stages.bags.config import RecipeName, SamName
 
 if TYPE_CHECKING:
     from sapnet_pipe.data.checks.preflight import CheckedFile
@@ -67,26 +66,27 @@ def examine(
     points: Path | None = None,
     images: Path | None = None,
     labels: Path | None = None,
-    file: Path | None = None,
-    assign: Sequence[str] = (),
-    flags: Mapping[str, Any] | None = None,
+    sam: SamName,
+    checkpoint: Path | None = None,
+    recipe: RecipeName,
+    device: str,
+    decode: int,
     quiet: bool = False,
 ) -> Examination:
-    """Look at everything; nothing but a wrong setting ends it early, and nothing is written.
+    """Look at everything; nothing is written.
 
     Packages are imported in another process, so that a broken one is a finding.
     """
-    settings = resolve_settings(DoctorSettings, file=file, assignments=assign, flags=flags)
     findings = Findings()
-    probes = probe_packages([*REQUIRED, *OPTIONAL], speed=settings.device)
+    probes = probe_packages([*REQUIRED, *OPTIONAL], speed=device)
     packages = table_of(probes)
     check_packages(packages, findings)
     torch = probes["torch"].details
     if "speed_error" in torch:
-        findings.add(_NO_DEVICE, "--device", f"{settings.device}: {torch['speed_error'].partition('. ')[0][:200]}")
-    weights = check_sam_weights(settings.sam, settings.checkpoint, findings)
-    files = _check_files(points, images, labels, probes, settings.decode, quiet, findings)
-    estimate = _estimate(files.get("points"), torch, settings)
+        findings.add(_NO_DEVICE, "--device", f"{device}: {torch['speed_error'].partition('. ')[0][:200]}")
+    weights = check_sam_weights(sam, checkpoint, findings)
+    files = _check_files(points, images, labels, probes, decode, quiet, findings)
+    estimate = _estimate(files.get("points"), torch, sam, recipe)
     disk = free_disk(Path.cwd())
     if estimate is not None and disk is not None and disk < 1.2 * estimate.bytes:
         findings.add(_NO_ROOM, Path.cwd(), f"about {gigabytes(estimate.bytes)} are needed, {gigabytes(disk)} are free")
@@ -129,12 +129,12 @@ def _check_files(
     return files
 
 
-def _estimate(points: "CheckedFile | None", torch: Mapping[str, Any], settings: DoctorSettings) -> Estimate | None:
+def _estimate(
+    points: "CheckedFile | None", torch: Mapping[str, Any], sam: SamName, recipe: RecipeName
+) -> Estimate | None:
     if points is None or not points.work or "gflops" not in torch:
         return None
-    return estimate_bags(
-        points.work, sam=settings.sam, recipe=settings.recipe, device=torch["device"], gflops=torch["gflops"]
-    )
+    return estimate_bags(points.work, sam=sam, recipe=recipe, device=torch["device"], gflops=torch["gflops"])
 
 
 def _file_dict(checked: "CheckedFile") -> dict[str, Any]:

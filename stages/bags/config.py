@@ -11,49 +11,59 @@ SamName = Literal["tiny", "vit_b", "vit_l", "vit_h"]
 RecipeName = Literal["multimask", "refined", "centred"]
 
 
-class BagsConfig(BaseModel, frozen=True, extra="forbid"):
-    """What decides bits is part of the store's fingerprint; where and in which order they are made is not."""
+class SamConfig(BaseModel, frozen=True, extra="forbid"):
+    """Which SAM makes the masks, and what it is asked."""
 
     sam: Annotated[SamName, FLAG] = Field(
-        "vit_h", description="SAM architecture; tiny is the demo's, for rendered scenes only."
+        default="vit_h", description="SAM architecture; tiny is the demo's, for rendered scenes only."
     )
     checkpoint: Annotated[Path | None, FLAG] = Field(
-        None, description="Weights file; without it the official one, downloaded once."
+        default=None, description="Weights file; without it the official one, downloaded once."
     )
     recipe: Annotated[RecipeName, FLAG] = Field(
-        "refined",
+        default="refined",
         description="multimask: SAM's 3 masks of the point; refined: up to 3 more, from point and box; centred: with "
         "the innermost point of each mask in place of the click, for clicks away from the middle.",
     )
+
+
+class BagsConfig(SamConfig, frozen=True, extra="forbid"):
+    """What decides bits is part of the store's fingerprint; where and in which order they are made is not."""
+
     fast: Annotated[bool, Flag("--fast/--exact")] = Field(
-        False, description="The fast path, equal but for rounding; else SamPredictor's bits."
+        default=False, description="The fast path, equal but for rounding; else SamPredictor's bits."
     )
     precision: Annotated[Literal["float32", "bfloat16", "float16"] | None, FLAG] = Field(
-        None, description="Of the encoder; float32, or bfloat16 on the fast path, which alone has others."
+        default=None, description="Of the encoder; float32, or bfloat16 on the fast path, which alone has others."
     )
     encode_batch: int | None = Field(
-        None, ge=1, le=256, description="Images encoded at once on the fast path; as suits the device if not given."
+        default=None,
+        ge=1,
+        le=256,
+        description="Images encoded at once on the fast path; as suits the device if not given.",
     )
-    compile: bool = Field(False, description="torch.compile the fast path's encoder; for GPUs.")
+    compile: bool = Field(default=False, description="torch.compile the fast path's encoder; for GPUs.")
     features: Annotated[bool, FLAG] = Field(
-        False, description="Also keep SAM's image features, averaged over each mask."
+        default=False, description="Also keep SAM's image features, averaged over each mask."
     )
-    shard_images: int = Field(64, ge=1, le=100_000, description="Images per shard: what an interruption can cost.")
+    shard_images: int = Field(
+        default=64, ge=1, le=100_000, description="Images per shard: what an interruption can cost."
+    )
     max_failure_rate: Annotated[float, FLAG] = Field(
-        0.0, ge=0, le=1, description="Share of the images that may be unreadable before the run stops."
+        default=0.0, ge=0, le=1, description="Share of the images that may be unreadable before the run stops."
     )
     retry_failed: Annotated[bool, FLAG] = Field(
-        False, description="Try the images again that could not be read before."
+        default=False, description="Try the images again that could not be read before."
     )
     ray: Annotated[str | None, FLAG] = Field(
-        None, description="auto or the address of a Ray cluster: many devices and machines."
+        default=None, description="auto or the address of a Ray cluster: many devices and machines."
     )
     workers: int | None = Field(
-        None, ge=1, description="Ray workers; one for each GPU, or as many as the cores hold, if not given."
+        default=None, ge=1, description="Ray workers; one for each GPU, or as many as the cores hold, if not given."
     )
-    part: str = Field("1/1", description="K/N: make the K-th of N parts of the store; bags merge joins them.")
+    part: str = Field(default="1/1", description="K/N: make the K-th of N parts of the store; bags merge joins them.")
     device: Device = "auto"
-    seed: Seed = Field(0, description="Accepted by every command; this one draws nothing at random.")
+    seed: Seed = Field(default=0, description="Accepted by every command; this one draws nothing at random.")
 
     @field_validator("precision")
     @classmethod

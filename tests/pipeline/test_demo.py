@@ -7,14 +7,15 @@ import pytest
 from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.data.files import read_json
 from sapnet_pipe.pipeline.demo.run import demo_table, run_demo
+from sapnet_pipe.pipeline.demo.settings import DemoSettings
 
-SMALL = ["train_scenes=4", "test_scenes=2", "pictures=1", "select_iterations=2", "segment_iterations=2"]
+SMALL = DemoSettings(train_scenes=4, test_scenes=2, pictures=1, select_iterations=2, segment_iterations=2)
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
     out = tmp_path_factory.mktemp("demo") / "run"
-    return out, dict(run_demo(out, seed=0, quiet=True, assign=SMALL).result)
+    return out, dict(run_demo(out, SMALL, quiet=True).result)
 
 
 def test_the_result_has_the_promised_keys(demo: tuple[Path, dict]) -> None:
@@ -39,4 +40,4 @@ def test_pictures_labels_and_table_are_written(demo: tuple[Path, dict]) -> None:
 
 def test_a_taken_folder_is_refused(demo: tuple[Path, dict]) -> None:
     with pytest.raises(UserError, match="taken"):
-        run_demo(demo[0], seed=0, quiet=True, assign=SMALL)
+        run_demo(demo[0], SMALL, quiet=True)

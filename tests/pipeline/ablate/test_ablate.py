@@ -10,10 +10,12 @@ import pytest
 from sapnet_pipe.data.bag_store.filter import write_point_masks
 from sapnet_pipe.data.bag_store.store import BagStore
 from sapnet_pipe.data.files import read_json
-from sapnet_pipe.pipeline.ablate.plan import bundled_presets, make_plan
+from sapnet_pipe.pipeline.ablate.plan import Plan, bundled_presets, make_plan
 from sapnet_pipe.pipeline.ablate.plot import draw_plot
 from sapnet_pipe.pipeline.ablate.run import do_task
+from sapnet_pipe.pipeline.ablate.settings import AblateSettings
 from sapnet_pipe.pipeline.cli import run
+from sapnet_pipe.pipeline.settings import resolve_settings
 from sapnet_pipe.stages.select.config import SelectConfig
 from tests.pipeline.ablate.ablate_toy import COMMAND, PLAN, TABLES
 from tests.pipeline.one_line import check_message
@@ -160,21 +162,28 @@ def test_point_masks_are_a_store_of_their_own_with_the_same_points(work: Path) -
     assert write_point_masks(whole, work / "fewer").manifest == fewer.manifest
 
 
+def planned(name: str, **settings: object) -> Plan:
+    """A bundled ablation of the demo's scenes."""
+    return make_plan(
+        resolve_settings(AblateSettings, preset=bundled_presets()[name], flags=settings), preset=name, demo=True
+    )
+
+
 @pytest.mark.parametrize("name", ["chain", "negatives", "recipe", "bms-k", "pdg-exponent", "beyond"])
 def test_bundled_ablations_resolve(name: str) -> None:
-    plan = make_plan(preset=name, file=None, flags={"seeds": 2, "segment_preset": "demo"}, demo=True)
+    plan = planned(name, seeds=2, segment_preset="demo")
     assert len(plan.runs) == 2 * len(plan.settings.variants)
     assert list(bundled_presets()) == ["beyond", "bms-k", "chain", "negatives", "pdg-exponent", "recipe"]
 
 
 def test_the_chain_is_the_papers() -> None:
-    plan = make_plan(preset="chain", file=None, flags={"seeds": 1}, demo=True)
+    plan = planned("chain", seeds=1)
     assert [run.variant for run in plan.runs] == ["single MIL", "+ PDG", "+ PNPG/PRM", "+ BMS", "+ MPS"]
 
 
 @pytest.mark.parametrize("name", ["chain", "negatives", "bms-k", "pdg-exponent"])
 def test_ablations_of_the_papers_parts_take_the_papers_selector(name: str) -> None:
-    plan = make_plan(preset=name, file=None, flags={"seeds": 1}, demo=True)
+    plan = planned(name, seeds=1)
     configs = [SelectConfig.model_validate(run.select_config) for run in plan.runs]
     assert not any(config.completeness.enabled or config.assignment.enabled for config in configs)
     assert SelectConfig().completeness.enabled

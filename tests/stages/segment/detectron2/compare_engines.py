@@ -11,9 +11,13 @@ from typing import Annotated, Any
 
 import typer
 
-from sapnet_pipe.pipeline.commands.evaluate import evaluate
-from sapnet_pipe.pipeline.commands.segment import predict, train_seg
+from sapnet_pipe.pipeline.commands.evaluate import EvaluateInputs, evaluate
+from sapnet_pipe.pipeline.commands.predict import PredictInputs, PredictSettings, predict
+from sapnet_pipe.pipeline.commands.train_seg import TrainSegInputs, train_seg
 from sapnet_pipe.pipeline.report import table
+from sapnet_pipe.pipeline.settings import resolve_settings
+from sapnet_pipe.stages.segment.config import SegmentConfig
+from sapnet_pipe.stages.segment.presets import PRESETS
 
 ENGINES = ("builtin", "detectron2")
 
@@ -37,9 +41,11 @@ def compare(
             for seed in seeds:
                 run = out / f"{engine}-{kind}-{seed}"
                 flags = {"engine": engine, "seed": seed, "device": "cpu"}
-                train_seg(
-                    file, demo / "train" / "images", run, preset=preset, flags=flags, assign=assign or (), quiet=True
+                settings = resolve_settings(
+                    SegmentConfig, preset=PRESETS[preset], assignments=assign or (), flags=flags
                 )
+                images = demo / "train" / "images"
+                train_seg(TrainSegInputs(labels=file, images=images, out=run, quiet=True), settings)
                 found.setdefault(kind, {}).setdefault(engine, []).append(_mask_ap(run, demo / "test"))
     return found
 
@@ -47,8 +53,10 @@ def compare(
 def _mask_ap(run: Path, test: Path) -> float:
     """By the commands that a user would type, the same for both engines."""
     predictions = run / "test_predictions.json"
-    predict(run, test / "images", predictions, images_json=test / "instances.json", device="cpu", quiet=True)
-    return float(evaluate(test / "instances.json", labels=None, predictions=predictions).result["segm"]["AP"])
+    truth = test / "instances.json"
+    inputs = PredictInputs(run=run, images=test / "images", out=predictions, images_json=truth, quiet=True)
+    predict(inputs, PredictSettings(device="cpu"))
+    return float(evaluate(EvaluateInputs(truth=truth, predictions=predictions)).result["segm"]["AP"])
 
 
 def main(

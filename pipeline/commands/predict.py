@@ -1,100 +1,66 @@
-"""`sapnet-pipe train-seg` and `sapnet-pipe predict`: stage three."""
+"""`sapnet-pipe predict`: a trained model of stage three on photographs."""
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from shlex import quote
 from typing import Any
 
+from pydantic import Field
+
 from sapnet_pipe.data.errors import UserError
-from sapnet_pipe.data.files import read_json, sha256_file
-from sapnet_pipe.pipeline.command_settings import PredictSettings
+from sapnet_pipe.data.files import read_json
+from sapnet_pipe.pipeline.inputs import Images, Inputs, LocalPath, OutFile, PlainSettings
 from sapnet_pipe.pipeline.outputs import require_folder, require_new_file, require_new_folder
-from sapnet_pipe.pipeline.pictures.predictions import draw_predictions
 from sapnet_pipe.pipeline.report import Report
-from sapnet_pipe.pipeline.run_folder import open_run
-from sapnet_pipe.pipeline.settings import preset_named, resolve_settings
-from sapnet_pipe.stages.training.run_files import MODEL, MODEL_DESCRIPTION, PSEUDO_LABELS, image_ids_beside
+from sapnet_pipe.stages.training.run_files import MODEL, MODEL_DESCRIPTION, image_ids_beside
 
 
-def train_seg(
-    labels: Path,
-    images: Path,
-    out: Path,
-    *,
-    val_labels: Path | None = None,
-    val_images: Path | None = None,
-    preset: str = "solov2-r50-1x",
-    file: Path | None = None,
-    assign: Sequence[str] = (),
-    flags: Mapping[str, Any] | None = None,
-    resume: bool = False,
-    quiet: bool = False,
-) -> Report:
-    """Train SOLOv2; with validation labels, also its mask and box AP."""
-    from sapnet_pipe.stages.segment.config import SegmentConfig
-    from sapnet_pipe.stages.segment.presets import PRESETS
-    from sapnet_pipe.stages.segment.run import run
+class PredictInputs(Inputs, frozen=True, extra="forbid"):
+    """What `predict` takes."""
 
-    chosen = preset_named(PRESETS, preset)
-    settings = resolve_settings(SegmentConfig, preset=chosen, file=file, assignments=assign, flags=flags)
-    require_folder(images, "--images")
-    if val_images is not None:
-        require_folder(val_images, "--val-images")
-    if (labels / PSEUDO_LABELS).is_file():
-        hint = f"Give {labels / PSEUDO_LABELS}"
-        raise UserError("--labels", "path", str(labels), "a run folder of select, not a file of labels", hint)
-    inputs = {"labels": sha256_file(labels)}
-    if val_labels is not None:
-        inputs["val_labels"] = sha256_file(val_labels)
-    with open_run(
-        out, command="train-seg", settings=settings, inputs=inputs, seed=settings.seed, resume=resume
-    ) as folder:
-        summary = run(
-            labels, images, out, settings, val_labels=val_labels, val_images=val_images, resume=resume, quiet=quiet
-        ).to_dict()
-        folder.finish(summary)
-    following = f"sapnet-pipe predict --run {quote(str(out))} --images DIR --out predictions.json"
-    return Report(f"Model written to {out}", summary, following, silent=not folder.written)
+    run: Path = Field(description="Run folder of train-seg.")
+    images: Images
+    out: OutFile
+    images_json: Path | None = Field(default=None, description="COCO file that gives the image ids.")
+    draw: LocalPath | None = Field(default=None, description="New folder for pictures of what was found.")
 
 
-def predict(
-    run_dir: Path,
-    images: Path,
-    out: Path,
-    *,
-    images_json: Path | None = None,
-    draw: Path | None = None,
-    device: str | None = None,
-    seed: int | None = None,
-    file: Path | None = None,
-    assign: Sequence[str] = (),
-    quiet: bool = False,
-) -> Report:
+class PredictSettings(PlainSettings, frozen=True, extra="forbid"):
+    """Settings of `predict`; what is None is as the model was trained."""
+
+    score_threshold: float | None = Field(default=None, ge=0, le=1, description="Score that an instance needs.")
+    max_per_image: int | None = Field(default=None, gt=0, description="Instances of one photograph.")
+    batch_size: int | None = Field(default=None, gt=0, description="Photographs per forward pass.")
+    draw_score: float = Field(default=0.3, ge=0, le=1, description="Score that an instance needs to be drawn.")
+
+
+def predict(inputs: PredictInputs, settings: PredictSettings) -> Report:
     """Instances of every photograph in COCO's results form; with `draw`, also pictures of them in that new folder."""
+    images, out, draw = inputs.images, inputs.out, inputs.draw
+    _require_new(out, inputs.images_json, draw)
+    require_folder(images, "--images")
+    _require_model(inputs.run)
+
     from sapnet_pipe.stages.segment.predict import run
 
-    settings = resolve_settings(PredictSettings, file=file, assignments=assign, flags={"device": device, "seed": seed})
-    _require_new(out, images_json, draw)
-    require_folder(images, "--images")
-    _require_model(run_dir)
     try:
         summary = run(
-            run_dir,
+            inputs.run,
             images,
             out,
-            images_json=images_json,
+            images_json=inputs.images_json,
             device=settings.device,
             score_threshold=settings.score_threshold,
             max_per_image=settings.max_per_image,
             batch_size=settings.batch_size,
-            quiet=quiet,
+            quiet=inputs.quiet,
         ).to_dict()
     except UserError:
         out.unlink(missing_ok=True)  # predictions whose image ids could not be written
         raise
     if draw is not None:
-        pictures = _draw(out, Path(summary["image_ids"]), images, draw, settings.draw_score, quiet)
+        pictures = _draw(out, Path(summary["image_ids"]), images, draw, settings.draw_score, inputs.quiet)
         summary |= {"pictures": pictures, "drawn": str(draw) if pictures else None}
     following = f"sapnet-pipe evaluate --truth TRUTH.json --predictions {quote(str(out))}"
     return Report(f"Predictions written to {out}", summary, following, notes=_notes(summary, settings))
@@ -121,6 +87,7 @@ def _require_model(run_dir: Path) -> None:
 
 
 def _draw(predictions: Path, image_ids: Path, images: Path, draw: Path, min_score: float, quiet: bool) -> int:
+    from sapnet_pipe.pipeline.pictures.predictions import draw_predictions
     from sapnet_pipe.stages.segment.image_list import images_of_file
 
     records = images_of_file(image_ids)

@@ -1,0 +1,47 @@
+"""`sapnet-pipe doctor`: is this machine fit, are these files sound, how long will stage one take?"""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from sapnet_pipe.pipeline.inputs import Inputs
+from sapnet_pipe.pipeline.report import Report
+from sapnet_pipe.stages.bags.config import SamConfig
+from sapnet_pipe.stages.flags import Device, Seed
+
+
+class DoctorInputs(Inputs, frozen=True, extra="forbid"):
+    """What `doctor` takes; all of it may be left out."""
+
+    images: Path | None = Field(default=None, description="Folder of the photographs.")
+    points: Path | None = Field(default=None, description="Points in any form, to be checked.")
+    labels: Path | None = Field(default=None, description="COCO instances or pseudo labels, to be checked.")
+
+
+class DoctorSettings(SamConfig, frozen=True, extra="forbid"):
+    """What stage one is to be estimated for, and how closely photographs are looked at."""
+
+    device: Device = Field(
+        default="auto", description="Whose speed the estimate takes: auto, cpu, cuda, cuda:N or mps."
+    )
+    seed: Seed = Field(default=0, description="Accepted by every command; this one draws nothing at random.")
+    decode: int = Field(default=500, ge=0, description="Photographs of a file that are decoded; the others are opened.")
+
+
+def doctor(inputs: DoctorInputs, settings: DoctorSettings) -> Report:
+    """Look at everything, and end with exit code 2 if something has to be fixed."""
+    from sapnet_pipe.pipeline.doctor.page import page_of
+    from sapnet_pipe.pipeline.doctor.run import examine
+
+    found = examine(
+        points=inputs.points,
+        images=inputs.images,
+        labels=inputs.labels,
+        sam=settings.sam,
+        checkpoint=settings.checkpoint,
+        recipe=settings.recipe,
+        device=settings.device,
+        decode=settings.decode,
+        quiet=inputs.quiet,
+    )
+    return Report(page_of(found), found.to_dict(), shown={}, exit_code=2 if found.errors else 0)

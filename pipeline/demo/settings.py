@@ -1,0 +1,20 @@
+"""How much the demo renders and trains."""
+
+from pydantic import Field
+
+from sapnet_pipe.pipeline.inputs import PlainSettings
+
+
+class SceneSettings(PlainSettings, frozen=True, extra="forbid"):
+    """How much is rendered."""
+
+    train_scenes: int = Field(default=240, ge=1, le=100_000, description="Scenes with points, for stages one to three.")
+    test_scenes: int = Field(default=80, ge=1, le=100_000, description="Unseen scenes, for the segmenters' AP.")
+
+
+class DemoSettings(SceneSettings, frozen=True, extra="forbid"):
+    """Settings of `demo`."""
+
+    pictures: int = Field(default=16, ge=0, description="Scenes of either set to draw.")
+    select_iterations: int | None = Field(default=None, gt=0, description="Of each selector; else the preset demo's.")
+    segment_iterations: int | None = Field(default=None, gt=0, description="Of each SOLOv2; else the preset demo's.")

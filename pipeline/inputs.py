@@ -1,0 +1,61 @@
+"""What the commands share: kinds of inputs (folders, files, stores), and the flags that every one of them has.
+
+A command declares two models. Its *inputs* are paths and switches, which are typed each time. Its *settings* decide
+the result; they come from defaults, a preset, a file, ``--set`` and flags. Every field of the inputs is a flag; of the
+settings, those that are marked (`stages.flags`). `pipeline.command` makes the command line of both.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, Field, ValidationInfo
+
+from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.pipeline.settings_table import named_flag
+from sapnet_pipe.stages.flags import Device, Flag, Seed
+
+
+class Inputs(BaseModel, frozen=True, extra="forbid"):
+    """The inputs of every command; a command's own are the fields of a subclass."""
+
+    config: Path | None = Field(default=None, description="TOML file of settings.")
+    assign: Annotated[tuple[str, ...], Flag("--set", metavar="KEY=VALUE")] = Field(
+        default=(), description="Any setting, e.g. train.lr=0.01; may be repeated."
+    )
+    as_json: Annotated[bool, Flag("--json")] = Field(
+        default=False, description="Print the result as one JSON line at the end."
+    )
+    quiet: bool = Field(default=False, description="No progress bars and no summary.")
+
+
+class PlainSettings(BaseModel, frozen=True, extra="forbid"):
+    """The settings of every command, so that a script can pass the same options to all of them."""
+
+    device: Device = Field(default="auto", description="auto, cpu, cuda, cuda:N or mps, for commands with a network.")
+    seed: Seed = Field(default=0, description="Seed of random draws, for commands that draw any.")
+
+
+@dataclass(frozen=True)
+class Argument:
+    """Marks an input that is given by its place, without a flag."""
+
+
+def _refuse_url(value: Any, info: ValidationInfo) -> Any:
+    """Bag stores alone may lie behind a URL: as the path of anything else it would make a folder here."""
+    if "://" in str(value):
+        option = named_flag(str(info.field_name))
+        raise UserError(option, "path", value, "a URL, where only bag stores can lie", "Name a path on this machine")
+    return value
+
+
+LocalPath = Annotated[Path, BeforeValidator(_refuse_url)]
+OutFolder = Annotated[LocalPath, Field(description="Folder of the result; must be new.")]
+OutFile = Annotated[LocalPath, Field(description="File of the result; must not exist yet.")]
+OutStore = Annotated[str, Field(description="Folder or URL (s3://...) of the bag store; must be new.")]
+BagStore = Annotated[str, Field(description="Bag store of stage one: a folder or URL (s3://...).")]
+Images = Annotated[Path, Field(description="Folder of the photographs.")]
+Truth = Annotated[Path | None, Field(description="COCO instances with true masks, for measuring only.")]
+ValLabels = Annotated[Path | None, Field(description="COCO instances to evaluate on.")]
+ValImages = Annotated[Path | None, Field(description="Folder of their images.")]
+Resume = Annotated[bool, Field(description="Go on with an interrupted run in the same folder.")]
