@@ -33,13 +33,13 @@ class PseudoLabel:
 
     Attributes:
         point_xy: x, y in original-image pixels.
-        counts: Compressed counts of the chosen mask in the image's size.
+        rle: COCO's compressed RLE of the chosen mask in the image's size.
         bag_index: Which of the bag's masks it is.
         score: The score that chose it.
         psm_score, prm_score: Scores of the two modules; None where the method has no such module.
         margin: How far the chosen mask is ahead of the next; None if there is no other.
         box_prm: (4,) XYXY box after mining, or None.
-        alternates: Compressed counts of the masks that train beside it (MPS), in order.
+        alternates: RLEs of the masks that train beside it (MPS), in order.
         runner_up: Which mask of the bag comes second; None if there is no other.
         confidence: How sure the choice is, in [0, 1].
         source: The method that made the choice, which may be the one fallen back to.
@@ -49,7 +49,7 @@ class PseudoLabel:
     image_id: int
     category_id: int
     point_xy: tuple[float, float]
-    counts: bytes
+    rle: bytes
     bag_index: int
     score: float
     psm_score: float | None
@@ -111,7 +111,7 @@ def read_pseudo_labels(path: Path, report: FaultReport | None = None) -> Instanc
 
 
 def alternates_of(annotation: InstanceAnnotation, image: ImageRecord, *, file: Path) -> tuple[bytes, ...]:
-    """Compressed counts of the annotation's alternates, none if it has none; UserError if one is malformed."""
+    """Compressed RLEs of the annotation's alternates, none if it has none; UserError if one is malformed."""
     field = f"annotation {annotation.annotation_id}.alternates"
     return tuple(
         segmentation_to_counts(mask, image.height, image.width, file=file, field=f"{field}[{index}]")
@@ -160,9 +160,9 @@ def _entries(labels: Iterable[PseudoLabel], images: Mapping[int, ImageRecord]) -
             "id": int(label.point_id),
             "image_id": int(label.image_id),
             "category_id": int(label.category_id),
-            "segmentation": _rle(label.counts, height, width),
-            "bbox": xyxy_to_xywh(rle_box(label.counts, height, width)).tolist(),
-            "area": rle_area(label.counts, height, width),
+            "segmentation": _segmentation(label.rle, height, width),
+            "bbox": xyxy_to_xywh(rle_box(label.rle, height, width)).tolist(),
+            "area": rle_area(label.rle, height, width),
             "iscrowd": 0,
             "score": _number(label.score),
             "confidence": _number(label.confidence),
@@ -174,12 +174,12 @@ def _entries(labels: Iterable[PseudoLabel], images: Mapping[int, ImageRecord]) -
             "prm_score": _number(label.prm_score),
             "margin": _number(label.margin),
             "box_prm": None if label.box_prm is None else [_number(value) for value in label.box_prm],
-            "alternates": [_rle(counts, height, width) for counts in label.alternates],
+            "alternates": [_segmentation(rle, height, width) for rle in label.alternates],
         }
 
 
-def _rle(counts: bytes, height: int, width: int) -> dict[str, Any]:
-    return {"size": [height, width], "counts": counts.decode("ascii")}
+def _segmentation(rle: bytes, height: int, width: int) -> dict[str, Any]:
+    return {"size": [height, width], "counts": rle.decode("ascii")}
 
 
 def _number(value: float | None) -> float | None:

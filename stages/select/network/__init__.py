@@ -1,1 +1,1 @@
-"""The selector as a network: RoI features of the proposals, heads, one forward pass."""
+"""The network of stage two: features of boxes (`roi_features`, `roi_head`), and PSM and PRM on them (`model`)."""

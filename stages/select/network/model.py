@@ -1,4 +1,4 @@
-"""The selector: one forward pass from photographs and bags to scores and chosen boxes.
+"""The selector: one forward pass from the features of bags to scores and chosen boxes: PSM, PDG, BMS, PNPG, PRM.
 
 N bags, M masks per bag (padded), G positives per bag (padded), C classes, R negatives. Boxes in network pixels.
 """

@@ -1,1 +1,1 @@
-"""The choice of one mask per bag: by a trained selector or a baseline; what is written of it."""
+"""One mask per bag: chosen by the trained selector or a baseline, measured against the truth, and written."""

@@ -32,7 +32,7 @@ def _labels(store: BagStore, images: BagImages, selection: Selection, source: st
     psm_score, prm_score = selection.of_chosen(selection.pdg_score), selection.of_chosen(selection.prm_score)
     row = 0
     for _, masks in store.iter_masks():
-        for point_id, counts in masks.items():
+        for point_id, rles in masks.items():
             chosen, box = int(selection.bag_index[row]), selection.prm_box
             if selection.point_id[row] != point_id:
                 raise ValueError(f"row {row} is point {selection.point_id[row]}, of the masks point {point_id}")
@@ -41,14 +41,14 @@ def _labels(store: BagStore, images: BagImages, selection: Selection, source: st
                 image_id=int(selection.image_id[row]),
                 category_id=int(selection.category_id[row]),
                 point_xy=_floats(images.table.point_xy[row]),
-                counts=counts[chosen],
+                rle=rles[chosen],
                 bag_index=chosen,
                 score=float(selection.score[row]),
                 psm_score=_known(psm_score[row]),
                 prm_score=_known(prm_score[row]),
                 margin=_known(selection.margin[row]),
                 box_prm=None if box is None else _floats(box[row]),
-                alternates=tuple(counts[index] for index in selection.alternates[row] if index >= 0),
+                alternates=tuple(rles[index] for index in selection.alternates[row] if index >= 0),
                 runner_up=None if selection.runner_up[row] < 0 else int(selection.runner_up[row]),
                 confidence=float(selection.confidence[row]),
                 source=source,

@@ -22,13 +22,13 @@ def mask_overlaps(store: BagStore, table: BagTable, truth: InstanceDataset) -> N
     overlap = np.full(len(table.masks), np.nan, np.float32)
     row = 0
     for _, masks in store.iter_masks():
-        for point_id, counts in masks.items():
+        for point_id, rles in masks.items():
             found = objects.get(point_id)
             if found is not None and found.image_id == table.image_id[row]:
                 true_mask = counts_of(found, truth.images[found.image_id], file=truth.source)
                 height, width = int(table.height[row]), int(table.width[row])
                 _check_size(truth, found.image_id, height, width)
-                overlap[table.bag(row)] = rle_iou(counts, [true_mask], height, width)[:, 0]
+                overlap[table.bag(row)] = rle_iou(rles, [true_mask], height, width)[:, 0]
             row += 1
     if np.isnan(overlap).all():
         hint = "Give the annotations that the points were made from"
@@ -43,9 +43,9 @@ def compare_choices(
     chosen: dict[str, dict[int, bytes]] = {name: {} for name in choices}
     row = 0
     for _, masks in store.iter_masks():
-        for point_id, counts in masks.items():
+        for point_id, rles in masks.items():
             for name, choice in choices.items():
-                chosen[name][point_id] = counts[choice[row]]
+                chosen[name][point_id] = rles[choice[row]]
             row += 1
     return {name: mask_quality(pred, truth, source=store.folder) for name, pred in chosen.items()}
 

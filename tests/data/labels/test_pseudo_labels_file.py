@@ -27,7 +27,7 @@ def label(point_id: int, **changes) -> PseudoLabel:
         "image_id": 7,
         "category_id": 9,
         "point_xy": (3.5, 4.25),
-        "counts": square(2, 3, 6, 8),
+        "rle": square(2, 3, 6, 8),
         "bag_index": 2,
         "score": 0.1 + 0.2,
         "psm_score": 1e-9,
@@ -45,7 +45,7 @@ def label(point_id: int, **changes) -> PseudoLabel:
 @pytest.fixture
 def labels_file(tmp_path):
     path = tmp_path / "pseudo_labels.json"
-    plain = label(11, image_id=3, category_id=4, counts=square(0, 0, 8, 8, 8, 8), alternates=(), box_prm=None)
+    plain = label(11, image_id=3, category_id=4, rle=square(0, 0, 8, 8, 8, 8), alternates=(), box_prm=None)
     write_pseudo_labels(path, IMAGES, CATEGORIES, [label(30), plain], info={"method": "sapnet"})
     return path
 

@@ -13,7 +13,7 @@ from sapnet_pipe.data.labels.explanations import SCHEMA
 from sapnet_pipe.stages.select.config import AssignmentConfig
 from sapnet_pipe.stages.select.method.boxes import box_iou
 from sapnet_pipe.stages.select.run import run
-from sapnet_pipe.stages.select.selection.choice import choose
+from sapnet_pipe.stages.select.selection.inference import choose
 from tests.stages.select.toy_model import batch, selector, table_of
 from tests.stages.select.toy_store import toy_config, toy_store
 
