@@ -6,8 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from sapnet_pipe.data.bag_store.decoding import WholeShard, decode_bags, read_shard
-from sapnet_pipe.data.bag_store.filesystem import Location, StoreFolder, store_folder
-from sapnet_pipe.data.bag_store.folder import LOCK
+from sapnet_pipe.data.bag_store.filesystem import LOCK, Location, StoreFolder, store_folder
 from sapnet_pipe.data.bag_store.manifest import (
     MANIFEST,
     PARTIAL_MANIFEST,

@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import resource
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from sapnet_pipe.pipeline.cli import run
 from tests.pipeline.one_line import check_message
 from tests.pipeline.toy_job import BAGS, SELECT, TRAIN, snapshot
 
+resource = pytest.importorskip("resource", reason="limits on file sizes are set so on POSIX systems alone")
 PREDICT = "predict --run seg --images images --out new/pred.json --quiet"
 COMMANDS = {
     "points": ("points --annotations truth.json --out new/points.json --quiet", 500),

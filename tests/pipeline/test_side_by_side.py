@@ -9,8 +9,9 @@ import pytest
 
 from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.pipeline.side_by_side import side_by_side
+from sapnet_pipe.stages.training.cores import available_cores
 
-needs_two_cores = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores: jobs run in turn")
+needs_two_cores = pytest.mark.skipif(available_cores() < 2, reason="needs two cores: jobs run in turn")
 
 
 def _square(number: int) -> tuple[int, int]:

@@ -123,15 +123,15 @@ def test_a_run_that_fails_later_leaves_what_it_finished(tmp_path):
 _HOLD = """
 import sys
 from pathlib import Path
-from sapnet_pipe.data.bag_store.folder import locked_folder
-with locked_folder(Path(sys.argv[1])):
+from sapnet_pipe.data.bag_store.filesystem import LocalFolder
+with LocalFolder(Path(sys.argv[1])).held():
     sys.stdout.write("locked\\n")
     sys.stdout.flush()
     sys.stdin.read()
 """
 
 
-def test_a_second_process_is_refused_and_the_kernel_frees_the_lock_of_a_killed_one(tmp_path):
+def test_a_second_process_is_refused_and_the_system_frees_the_lock_of_a_killed_one(tmp_path):
     command = [sys.executable, "-c", _HOLD, str(tmp_path)]
     holder = subprocess.Popen(
         command,

@@ -1,7 +1,6 @@
 import dataclasses
 import errno
 import json
-import resource
 from pathlib import Path
 
 import numpy as np
@@ -171,6 +170,7 @@ def test_a_full_disk_is_the_users_to_fix_and_finished_shards_stay(tmp_path, poin
 
 @quick
 def test_a_limit_on_file_sizes_is_the_users_to_fix(tmp_path, points, images_dir, config):
+    resource = pytest.importorskip("resource", reason="limits on file sizes are set so on POSIX systems alone")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
     try:
