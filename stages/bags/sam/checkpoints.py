@@ -1,13 +1,12 @@
 """Finding SAM's weights: the file that was given, the tiny SAM's own, or the official one, downloaded once."""
 
-import hashlib
 import http.client
 import os
-import urllib.request
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-from tqdm import tqdm
 
 from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.data.files import atomic_path, disk_errors, sha256_file
@@ -15,7 +14,6 @@ from sapnet_pipe.data.files import atomic_path, disk_errors, sha256_file
 BASE_URL = "https://dl.fbaipublicfiles.com/segment_anything"
 TINY_WEIGHTS = Path(__file__).parents[1] / "tiny_sam" / "tiny_sam.pt"
 _TIMEOUT_SECONDS = 60
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,29 +72,29 @@ def cache_folder() -> Path:
 
 
 def _download(official: OfficialCheckpoint, path: Path, quiet: bool) -> None:
+    from torch.hub import download_url_to_file  # doctor reads this file's table where torch may be missing
+
     url = f"{BASE_URL}/{official.file}"
     with atomic_path(path) as temporary:
         try:
-            digest = _fetch(url, temporary, quiet)
+            with disk_errors(path), _network_timeout(_TIMEOUT_SECONDS):
+                download_url_to_file(url, str(temporary), official.sha256, progress=not quiet)
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
             raise _not_downloaded(url, path, f"could not be downloaded ({reason})") from error
-        if digest != official.sha256:
-            raise _not_downloaded(url, path, f"is not the published file (sha256 {digest})")
+        except RuntimeError as error:  # another checksum
+            raise _not_downloaded(url, path, f"is not the published file ({error})") from error
 
 
-def _fetch(url: str, path: Path, quiet: bool) -> str:
-    """Copy `url` to `path`; hex SHA-256 of what came."""
-    digest = hashlib.sha256()
-    with urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as answer, path.open("wb") as file:
-        size = int(answer.headers.get("Content-Length") or 0) or None
-        with tqdm(total=size, unit="B", unit_scale=True, desc=path.name, disable=quiet) as bar:
-            while chunk := answer.read(_CHUNK):
-                digest.update(chunk)
-                with disk_errors(path):
-                    file.write(chunk)
-                bar.update(len(chunk))
-    return digest.hexdigest()
+@contextmanager
+def _network_timeout(seconds: float) -> Iterator[None]:
+    """How long a server may be silent; torch.hub waits as long as the process's default says, which is for ever."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
 
 
 def _not_downloaded(url: str, path: Path, problem: str) -> UserError:

@@ -1,6 +1,7 @@
 import functools
 import hashlib
 import http.server
+import socket
 import threading
 
 import pytest
@@ -170,6 +171,17 @@ def test_a_file_that_the_server_lacks_is_the_users_to_fix(server):
     (folder / "small.pth").unlink()
     with pytest.raises(UserError, match=r"could not be downloaded.*--checkpoint"):
         checkpoint_path("vit_b", None, quiet=True)
+
+
+def test_a_server_that_falls_silent_is_not_waited_for_for_ever(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoints, "_TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setenv("SAPNET_CACHE", str(tmp_path / "cache"))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setattr(checkpoints, "BASE_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        with pytest.raises(UserError, match=r"could not be downloaded \(timed out\)"):
+            checkpoint_path("vit_h", None, quiet=True)
+    assert not list((tmp_path / "cache").glob("*"))
+    assert socket.getdefaulttimeout() is None
 
 
 def test_without_a_network_the_message_says_what_to_give(tmp_path, monkeypatch):
