@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from sapnet_pipe.data.bag_store.derived import write_point_masks
 from sapnet_pipe.data.bag_store.filesystem import Location, parse_location
-from sapnet_pipe.data.bag_store.filter import write_point_masks
 from sapnet_pipe.data.bag_store.store import BagStore
 from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.data.files import read_json, sha256_file, write_json

@@ -88,8 +88,8 @@ def inspect_bags(inputs: InspectInputs) -> Report:
 
 def merge_bags(inputs: MergeInputs) -> Report:
     """Join parts of a store; the folder `out` goes on where an interrupted merge stopped."""
+    from sapnet_pipe.data.bag_store.derived import merge_stores
     from sapnet_pipe.data.bag_store.filesystem import parse_location
-    from sapnet_pipe.data.bag_store.merge import merge_stores
 
     parts = [parse_location(part) for part in inputs.parts]
     summary = merge_stores(parts, parse_location(inputs.out), quiet=inputs.quiet)

@@ -7,6 +7,7 @@ many threads as the process that started it, so that the bits do not depend on w
 import logging
 import os
 import socket
+import tempfile
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,7 +29,7 @@ _LOOK_SECONDS, _ANSWER_SECONDS = 1.0, 20.0
 
 
 @dataclass(frozen=True)
-class MadeShard:
+class EncodedShard:
     """A shard's bytes, why images of it could not be read, and what its worker waited for."""
 
     content: bytes
@@ -43,14 +44,14 @@ class ShardMaker:
         self._job, self._fingerprint, self._weights, self._threads = job, fingerprint, weights_sha256, threads
         self._worker: BagWorker | None = None
 
-    def make(self, task: ShardTask, kept: Kept, tolerate: bool) -> MadeShard:
+    def make(self, task: ShardTask, kept: Kept, tolerate: bool) -> EncodedShard:
         """Make one shard; the first call loads SAM.
 
         Raises: UserError as `BagWorker`, and if this machine has other weights than the one that started it.
         """
-        made = self._loaded().make_shard(task.image_ids, tolerate=tolerate)
-        content = encode_task(task, kept, made, self._job.points, self._fingerprint)
-        return MadeShard(content, made.failures, made.seconds)
+        result = self._loaded().make_shard(task.image_ids, tolerate=tolerate)
+        content = encode_task(task, kept, result, self._job.points, self._fingerprint)
+        return EncodedShard(content, result.failures, result.seconds)
 
     def _loaded(self) -> BagWorker:
         if self._worker is None:
@@ -77,7 +78,7 @@ class WorkerPool:
 
     def make(
         self, tasks: Sequence[ShardTask], kept_of: Callable[[ShardTask], Kept], tolerate: bool
-    ) -> Iterator[tuple[ShardTask, MadeShard] | None]:
+    ) -> Iterator[tuple[ShardTask, EncodedShard] | None]:
         """Yield the shards as they are made, in any order; None now and then while nothing is.
 
         Raises: UserError that a worker raised, or if workers die over one shard again and again.
@@ -94,26 +95,26 @@ class WorkerPool:
             if not ready:
                 yield None
                 continue
-            place, made = owners[ready[0]], self._result(ready[0])
+            place, shard = owners[ready[0]], self._result(ready[0])
             hand = hands[place]
-            if made is None:
+            if shard is None:
                 waiting.extendleft(task for _, task in reversed(hand))
                 self._replace(place, hand[0][1])
                 hand.clear()
                 continue
             task = next(task for ref, task in hand if ref == ready[0])
             hands[place] = deque(item for item in hand if item[0] != ready[0])
-            yield task, made
+            yield task, shard
 
     def stop(self) -> None:
         """End the workers."""
         for worker in self._workers.values():
             self._ray.kill(worker)
 
-    def _result(self, ref: Any) -> MadeShard | None:
+    def _result(self, ref: Any) -> EncodedShard | None:
         """What came of a call; None if its worker is dead."""
         try:
-            result: MadeShard = self._ray.get(ref)
+            result: EncodedShard = self._ray.get(ref)
             return result
         except self._ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, UserError):
@@ -168,7 +169,7 @@ def _connect(ray: Any, address: str) -> None:
     wanted = os.environ.get("RAY_ADDRESS") if address == "auto" else address
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if wanted is None:
-        wanted = _cluster_here() or "local"
+        wanted = _local_cluster() or "local"
         options["include_dashboard"] = False if wanted == "local" else None
     try:
         _require_answer(wanted)
@@ -178,9 +179,10 @@ def _connect(ray: Any, address: str) -> None:
         raise UserError("--ray", "address", wanted, f"where no Ray cluster answers ({error})", hint) from error
 
 
-def _cluster_here() -> str | None:
+def _local_cluster() -> str | None:
     """The address of the cluster that runs on this machine; that of one that was killed may still lie there."""
-    note = Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", "ray_current_cluster")
+    ours = "/tmp" if os.name == "posix" else tempfile.gettempdir()
+    note = Path(os.environ.get("RAY_TMPDIR", ours), "ray", "ray_current_cluster")
     try:
         address = note.read_text().strip()
         _require_answer(address)

@@ -17,11 +17,9 @@ from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.data.files import sha256_file
 from sapnet_pipe.data.points.point_set import PointSet
 from sapnet_pipe.stages.bags.config import BagsConfig
-from sapnet_pipe.stages.bags.failures import FailureBudget
-from sapnet_pipe.stages.bags.local_executor import make_here
-from sapnet_pipe.stages.bags.preflight import find_images
+from sapnet_pipe.stages.bags.executors import make_locally, make_on_ray
+from sapnet_pipe.stages.bags.failures import FailureBudget, find_images
 from sapnet_pipe.stages.bags.progress import Estimate, Rates
-from sapnet_pipe.stages.bags.ray_executor import make_on_ray
 from sapnet_pipe.stages.bags.recipes import RECIPES
 from sapnet_pipe.stages.bags.sam.checkpoints import checkpoint_sha256
 from sapnet_pipe.stages.bags.sam.options import encodes_together, precision_name
@@ -92,13 +90,13 @@ def run(points: PointSet, images_dir: Path, out: Location, config: BagsConfig, *
         tasks, spent = [], Rates()
         if writer.manifest is None:
             budget = _budget(writer, sum(len(shards[index]) for index in wanted), config)
-            whole = config.fast if config.ray else encodes_together(config)  # a worker's device is not known here
+            whole = config.fast if config.ray else encodes_together(config)  # the device of a worker is not known here
             tasks = plan_tasks(writer, shards, lost, retry=config.retry_failed, whole=whole)
             budget.add({image_id: error for task in tasks for image_id, error in task.lost.items()})
         if tasks:
             if not quiet:
                 tqdm.write(_estimate(points, tasks, config).line(out), file=sys.stderr)
-            make = make_on_ray if config.ray else make_here
+            make = make_on_ray if config.ray else make_locally
             spent = make(BagJob(points, files, config), tasks, writer, budget, quiet=quiet)
         manifest = writer.manifest or writer.finish(points.dropped)
     return _summary(out, manifest, len(tasks), time.monotonic() - started, spent)

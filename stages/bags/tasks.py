@@ -69,12 +69,12 @@ def kept_of(task: ShardTask, writer: BagWriter) -> Kept:
     return Kept(bags, label.dropped)
 
 
-def encode_task(task: ShardTask, kept: Kept, made: ShardResult, points: PointSet, fingerprint: str) -> bytes:
+def encode_task(task: ShardTask, kept: Kept, result: ShardResult, points: PointSet, fingerprint: str) -> bytes:
     """The bytes of the shard, from what stays in it and what a worker made of the task's images."""
-    bags = sorted([*kept.bags, *made.bags], key=lambda bag: (bag.image_id, bag.point_id))
+    bags = sorted([*kept.bags, *result.bags], key=lambda bag: (bag.image_id, bag.point_id))
     dropped = Counter(kept.dropped)
-    dropped.update(made.dropped)
-    failed = failed_images({**task.lost, **made.failures}, points)
+    dropped.update(result.dropped)
+    failed = failed_images({**task.lost, **result.failures}, points)
     return encode_bags(task.index, bags, dropped, failed, fingerprint)
 
 

@@ -22,7 +22,7 @@ from sapnet_pipe.data.images import read_image
 from sapnet_pipe.data.points.point_set import PointSet
 from sapnet_pipe.stages.bags.background import InBackground, fetched_ahead
 from sapnet_pipe.stages.bags.config import BagsConfig
-from sapnet_pipe.stages.bags.preflight import image_field
+from sapnet_pipe.stages.bags.failures import image_field
 from sapnet_pipe.stages.bags.recipes import RECIPES, Point, PromptedPoint, make_bag, prompt
 from sapnet_pipe.stages.bags.sam.adapter import PreparedImage, load_sam
 from sapnet_pipe.stages.bags.sam.checkpoints import checkpoint_path
@@ -38,7 +38,7 @@ class BagJob:
 
     Args:
         points: All points of the run.
-        files: image_id -> file, as `preflight.find_images` returns it.
+        files: image_id -> file, as `failures.find_images` returns it.
         config: The settings; `device` is resolved where the worker runs.
     """
 
@@ -108,7 +108,7 @@ class BagWorker:
         Raises: UserError naming the points file, for an image that cannot be read.
         """
         result = ShardResult()
-        made: list[Future[list[tuple[Bag, Counter[str]]]]] = []
+        pending: list[Future[list[tuple[Bag, Counter[str]]]]] = []
         with (
             repeatable(),
             fetched_ahead(self._prepare, image_ids, self.batch + 1) as images,
@@ -121,10 +121,10 @@ class BagWorker:
                 for image_id, one in zip(ready, encoded, strict=True):
                     with result.timed("decoder"):
                         prompted = prompt(self.sam, one, list(points_of(self._job.points, image_id)), self._recipe)
-                    made.append(background.put(self._bags, image_id, prompted))
+                    pending.append(background.put(self._bags, image_id, prompted))
                 for _ in batch:
                     on_image()
-        for future in made:
+        for future in pending:
             for bag, left_out in future.result():
                 result.bags.append(bag)
                 result.dropped.update(left_out)

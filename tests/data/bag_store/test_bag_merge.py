@@ -2,9 +2,9 @@ import json
 
 import pytest
 
+from sapnet_pipe.data.bag_store.derived import merge_stores
 from sapnet_pipe.data.bag_store.filesystem import store_folder
 from sapnet_pipe.data.bag_store.manifest import read_manifest
-from sapnet_pipe.data.bag_store.merge import merge_stores
 from sapnet_pipe.data.bag_store.store import BagStore
 from sapnet_pipe.data.bag_store.writer import open_writer
 from sapnet_pipe.data.errors import UserError

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sapnet_pipe.data.bag_store.filter import write_point_masks
+from sapnet_pipe.data.bag_store.derived import write_point_masks
 from sapnet_pipe.data.bag_store.store import BagStore
 from sapnet_pipe.data.files import read_json
 from sapnet_pipe.pipeline.ablate.plan import Plan, bundled_presets, make_plan

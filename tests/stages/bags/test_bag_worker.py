@@ -3,7 +3,7 @@ import pickle
 import pytest
 
 from sapnet_pipe.data.errors import UserError
-from sapnet_pipe.stages.bags.preflight import find_images
+from sapnet_pipe.stages.bags.failures import find_images
 from sapnet_pipe.stages.bags.worker import BagJob, BagWorker
 
 quick = pytest.mark.usefixtures("brightness_sam")

@@ -1,13 +1,21 @@
-"""Joining the parts of a store that were made apart into what one undivided run would have written."""
+"""Stores made from other stores: the parts of one joined, or the masks of the point prompt alone.
+
+Either goes on where it was interrupted.
+"""
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
 
 from tqdm import tqdm
 
 from sapnet_pipe.data.bag_store.filesystem import Location, StoreFolder, store_folder
 from sapnet_pipe.data.bag_store.manifest import MANIFEST, BagManifest, ShardEntry, read_manifest, refuse_other_identity
+from sapnet_pipe.data.bag_store.masks import TOKENS
+from sapnet_pipe.data.bag_store.schema import Bag
+from sapnet_pipe.data.bag_store.store import BagStore
 from sapnet_pipe.data.bag_store.writer import open_writer, shard_name
 from sapnet_pipe.data.errors import UserError
 
@@ -33,12 +41,6 @@ class MergeSummary:
     masks: int
     failed_images: int
     bytes: int
-
-
-@dataclass(frozen=True)
-class _Part:
-    folder: StoreFolder
-    manifest: BagManifest
 
 
 def merge_stores(parts: Sequence[Location], out: Location, *, quiet: bool = False) -> MergeSummary:
@@ -75,6 +77,44 @@ def merge_stores(parts: Sequence[Location], out: Location, *, quiet: bool = Fals
         failed_images=len(manifest.failed),
         bytes=sum(entry.bytes for entry in manifest.shards),
     )
+
+
+def write_point_masks(store: BagStore, out: Path) -> BagStore:
+    """Write the masks of `store` that SAM gave for the point alone into the folder `out`, or open what is there.
+
+    A bag without such a mask stays as it is, so that both stores have the same points. Images that could not be read
+    are not listed again.
+
+    Raises: UserError if another store is there, a shard cannot be read, or the folder cannot be written.
+    """
+    manifest = store.manifest
+    settings = {**manifest.identity.recipe_settings, "filter": "point prompt alone", "of": store.fingerprint}
+    identity = replace(manifest.identity, recipe_settings=settings)
+    filled = [entry for entry in manifest.shards if entry.rows]
+    with open_writer(out, identity, manifest.categories, len(filled)) as writer:
+        missing = set(writer.missing)
+        bags = store.iter_bags() if missing else iter(())
+        for index, entry in enumerate(filled if missing else ()):
+            shard = list(islice(bags, entry.rows))
+            if index in missing:
+                kept = [_point_masks(bag) for bag in shard]
+                left_out = sum(len(bag.masks) for bag in shard) - sum(len(bag.masks) for bag in kept)
+                writer.write_shard(index, kept, {"later_prompt": left_out} if left_out else {})
+        if writer.manifest is None:
+            writer.finish(manifest.dropped_before)
+    return BagStore.open(out)
+
+
+def _point_masks(bag: Bag) -> Bag:
+    """The bag with the masks of prompt 0 alone; unchanged if it has none."""
+    alone = bag.masks.source < TOKENS
+    return replace(bag, masks=bag.masks.take(alone)) if alone.any() else bag
+
+
+@dataclass(frozen=True)
+class _Part:
+    folder: StoreFolder
+    manifest: BagManifest
 
 
 def _open(location: Location) -> _Part:
