@@ -2,7 +2,8 @@
 
 A new column is a new field of `MaskFigures`: the Parquet schema, the bytes of a shard, the table of a store, filters,
 import and export follow from its declaration. Only those who make masks have to give it a value: SAM in
-`stages/bags/sam/mask_enlarging.py`, and the authors' file in `data/authors_file/entry.py`, which gives zeros.
+`stages/bags/sam/mask_enlarging.py`, while imported masks have zeros. Stores made before lack it: give it the default
+None, or raise `SCHEMA_VERSION`, which refuses them.
 """
 
 from collections.abc import Container, Mapping, Sequence
