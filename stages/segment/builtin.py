@@ -1,80 +1,74 @@
-"""SOLOv2 on torchvision's ResNet-FPN: the network of the builtin engine, from settings."""
+"""The builtin engine: our own training loop on Lightning Fabric, in one process or several."""
 
-from collections.abc import Callable
+import torch
+from torch import Tensor, nn
 
-from torch import nn
-from torchvision.models.resnet import Bottleneck
-
-from sapnet_pipe.stages.segment.config import HeadConfig, SegmentBackboneConfig
-from sapnet_pipe.stages.segment.solov2.heads import InstanceHead, MaskHead
-from sapnet_pipe.stages.segment.solov2.model import SOLOv2
-from sapnet_pipe.stages.segment.weights.pickled_weights import is_pickled, read_pickled_backbone
-from sapnet_pipe.stages.training.backbone import ResNetFpn, build_backbone, load_trunk, resolve_auto
-
-
-def build_solov2(
-    backbone: SegmentBackboneConfig, head: HeadConfig, num_classes: int, *, warn: Callable[[str], None], load: bool
-) -> tuple[SOLOv2, SegmentBackboneConfig]:
-    """Build the network.
-
-    Args:
-        warn: Told when random backbone weights had to do.
-        load: False where a checkpoint of the whole network follows; `backbone` must be settled then.
-    Returns: the network, and the backbone's settings with every ``auto`` replaced.
-    Raises: UserError as `build_backbone`.
-    """
-    trunk, settled = _backbone(backbone, warn, load)
-    if settled.stride_in_1x1:
-        _move_strides(trunk)
-    ins_head, mask_head = build_heads(head, backbone.fpn_channels, num_classes)
-    model = SOLOv2(trunk, ins_head, mask_head, instance_features=head.features, instance_strides=head.strides)
-    return model, settled
+from sapnet_pipe.data.coco.instances import InstanceDataset
+from sapnet_pipe.data.evaluation.coco_ap import coco_ap
+from sapnet_pipe.stages.segment.batches import SegmentBatch, TrainBatches
+from sapnet_pipe.stages.segment.config import LossConfig
+from sapnet_pipe.stages.segment.engine import EngineInputs, EngineResult
+from sapnet_pipe.stages.segment.results import coco_results
+from sapnet_pipe.stages.segment.solov2.losses import solov2_losses
+from sapnet_pipe.stages.segment.weights.model_file import save_model
+from sapnet_pipe.stages.training import loop
+from sapnet_pipe.stages.training.devices import train_layout
+from sapnet_pipe.stages.training.distributed import current_world, gather, is_main_process, world_size
+from sapnet_pipe.stages.training.run_files import MODEL
 
 
-def _backbone(
-    config: SegmentBackboneConfig, warn: Callable[[str], None], load: bool
-) -> tuple[ResNetFpn, SegmentBackboneConfig]:
-    """The backbone and its settled settings; Detectron2's own weight files are loaded here."""
-    if not is_pickled(config.weights):
-        trunk, settled = build_backbone(config, warn=warn, load=load)
-        return trunk, SegmentBackboneConfig.model_validate(settled.model_dump())
-    settled = resolve_auto(config, has_weights=True)
-    trunk, _ = build_backbone(settled, warn=warn, load=False)
-    if not load:
-        return trunk, SegmentBackboneConfig.model_validate(settled.model_dump())
-    weights = read_pickled_backbone(config.weights, config.name)
-    load_trunk(trunk.trunk, weights.state, config.weights)
-    changes = {"stride_in_1x1": weights.stride_in_1x1}
-    if weights.stride_in_1x1 != config.stride_in_1x1:
-        warn(f"{config.weights}: takes backbone.stride_in_1x1 = {weights.stride_in_1x1}, as these weights want it.")
-    return trunk, SegmentBackboneConfig.model_validate({**settled.model_dump(), **changes})
-
-
-def build_heads(head: HeadConfig, in_channels: int, num_classes: int) -> tuple[InstanceHead, MaskHead]:
-    """The two heads on a pyramid of `in_channels` channels, with random weights."""
-    ins_head = InstanceHead(
-        in_channels=in_channels,
-        channels=head.instance_channels,
-        num_convs=head.instance_convs,
-        num_classes=num_classes,
-        num_kernels=head.kernel_channels,
-        num_grids=head.num_grids,
-        norm=head.norm,
-        norm_groups=head.norm_groups,
-        prior_prob=head.prior_prob,
+def train(inputs: EngineInputs, device: torch.device) -> EngineResult:
+    """Train, write the model and measure it; all ranks train, rank 0 does the rest."""
+    config, untrained = inputs.config, dict[int, str]()
+    trained = loop.train(
+        model=inputs.model,
+        loss_fn=_Loss(config.loss, untrained),
+        batch_at=TrainBatches(
+            inputs.labels, config.image, config.head, config.train.batch_size, config.seed, current_world()
+        ),
+        config=config.train,
+        out=inputs.out,
+        seed=config.seed,
+        device=config.device,
+        resume=inputs.resume,
+        quiet=inputs.quiet,
     )
-    mask_head = MaskHead(
-        in_channels=in_channels,
-        channels=head.mask_channels,
-        num_masks=head.kernel_channels,
-        norm=head.norm,
-        norm_groups=head.norm_groups,
+    for others in gather(untrained):
+        untrained |= others
+    ap = None
+    if is_main_process():
+        save_model(inputs.out / MODEL, inputs.model, inputs.description)
+        if inputs.truth is not None:
+            ap = _measure(inputs, inputs.truth, device)
+    return EngineResult(trained.iterations, trained.skipped_steps, trained.metrics, untrained, ap)
+
+
+def _measure(inputs: EngineInputs, truth: InstanceDataset, device: torch.device) -> dict[str, dict[str, float]]:
+    """COCO's figures of the trained model on all images of `truth`."""
+    found = list(
+        coco_results(
+            inputs.model,
+            list(truth.images.values()),
+            inputs.val_images,
+            source=truth.source,
+            categories=inputs.description.categories,
+            test=inputs.description.test,
+            device=device,
+            quiet=inputs.quiet,
+        )
     )
-    return ins_head, mask_head
+    return {"segm": coco_ap(truth, found, "segm"), "bbox": coco_ap(truth, found, "bbox")}
 
 
-def _move_strides(network: nn.Module) -> None:
-    """Put every bottleneck's stride on its first convolution, where the MSRA weights were trained with it."""
-    for block in network.modules():
-        if isinstance(block, Bottleneck) and block.conv2.stride != (1, 1):
-            block.conv1.stride, block.conv2.stride = block.conv2.stride, (1, 1)
+class _Loss:
+    """``loss_fn`` of the training loop; remembers by id which objects no cell predicted, and why."""
+
+    def __init__(self, config: LossConfig, untrained: dict[int, str]) -> None:
+        self._weights, self._untrained = config.model_dump(), untrained
+
+    def __call__(self, model: nn.Module, batch: SegmentBatch) -> dict[str, Tensor]:
+        self._untrained.update(batch.untrained)
+        predictions = model(batch.images.contiguous(memory_format=train_layout(batch.images.device)))
+        losses = solov2_losses(predictions, batch.targets, **self._weights)
+        pairs = world_size() * sum(len(target.cell) for target in batch.targets)
+        return {**losses, "positive_pairs": losses["loss_ins"].new_tensor(pairs)}

@@ -127,10 +127,8 @@ class ImageConfig(BaseModel, frozen=True, extra="forbid"):
         return sides
 
 
-class TestConfig(BaseModel, frozen=True, extra="forbid"):
+class InferenceConfig(BaseModel, frozen=True, extra="forbid"):
     """Prediction: image size, thresholds and suppression."""
-
-    __test__ = False
 
     short_side: int = Field(default=800, ge=32, description="Short side in pixels after resizing.")
     long_side: int = Field(default=1333, ge=32, description="Limit of the long side.")
@@ -190,5 +188,5 @@ class SegmentConfig(BaseModel, frozen=True, extra="forbid"):
     loss: LossConfig = Field(default=LossConfig(), description="Losses.")
     image: ImageConfig = Field(default=ImageConfig(), description="Training images.")
     train: TrainConfig = Field(default=TrainConfig(), description="Optimiser and schedule.")
-    test: TestConfig = Field(default=TestConfig(), description="Prediction.")
+    test: InferenceConfig = Field(default=InferenceConfig(), description="Prediction.")
     detectron2: Detectron2Config = Field(default=Detectron2Config(), description="For engine detectron2.")

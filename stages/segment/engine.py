@@ -1,16 +1,63 @@
-"""Which engine hosts the training."""
+"""Which engine hosts the training, what it is given and what it gives back.
 
+Engines are `builtin.train` and `detectron2.run.train`; the latter is imported only once Detectron2 has been found.
+"""
+
+from dataclasses import dataclass
 from pathlib import Path
 
+from sapnet_pipe.data.coco.instances import InstanceDataset
 from sapnet_pipe.data.errors import UserError
-from sapnet_pipe.stages.segment.config import EngineName
+from sapnet_pipe.stages.segment.config import EngineName, SegmentConfig
 from sapnet_pipe.stages.segment.detectron2.probe import detectron2_problem, detectron2_version
+from sapnet_pipe.stages.segment.labels import LabelSet
+from sapnet_pipe.stages.segment.solov2.model import SOLOv2
+from sapnet_pipe.stages.segment.weights.model_file import ModelDescription
 from sapnet_pipe.stages.training.run_files import CHECKPOINT, LAST_CHECKPOINT
 
 INSTALL = (
     "Install it: pip install --no-build-isolation 'git+https://github.com/facebookresearch/detectron2"
     "@02b5c4e295e990042a714712c21dc79b731e8833', or use --engine builtin, which trains the same network"
 )
+
+
+@dataclass(frozen=True)
+class EngineInputs:
+    """What an engine trains.
+
+    Attributes:
+        config: Its `train.max_iterations` is resolved.
+        model: With its first weights.
+        truth: What to measure the model on, with its photographs in `val_images`; None: nothing is measured.
+        out: The run folder.
+    """
+
+    config: SegmentConfig
+    model: SOLOv2
+    description: ModelDescription
+    labels: LabelSet
+    truth: InstanceDataset | None
+    val_images: Path
+    out: Path
+    resume: bool
+    quiet: bool
+
+
+@dataclass(frozen=True)
+class EngineResult:
+    """What came of it; the model is in the run folder.
+
+    Attributes:
+        metrics: Means of the last record of metrics.jsonl.
+        untrained: annotation id -> why the object did not train.
+        ap: COCO's figures by ``segm`` and ``bbox``; None if nothing was measured.
+    """
+
+    iterations: int
+    skipped_steps: int
+    metrics: dict[str, float]
+    untrained: dict[int, str]
+    ap: dict[str, dict[str, float]] | None
 
 
 def choose_engine(name: EngineName, begun: str | None = None) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""The training labels: masks as run lengths, grouped by image, checked once before the training begins."""
+"""Labels to train on, as run lengths grouped by image, and labels to measure on; checked before the training begins."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -110,6 +110,22 @@ def read_labels(path: Path, images_dir: Path, *, with_alternates: bool, min_scor
     return LabelSet(
         path, images_dir, images, dataset.categories, {reason: count for reason, count in dropped.items() if count}
     )
+
+
+def read_truth(path: Path, categories: tuple[Category, ...]) -> InstanceDataset:
+    """Read validation labels; they must know every category of the training.
+
+    Raises: UserError as `read_instances`, and if a category is missing or has another name.
+    """
+    truth = read_instances(path)
+    names = {category.category_id: category.name for category in truth.categories}
+    for category in categories:
+        found = names.get(category.category_id)
+        if found != category.name:
+            problem = f"but the training labels call category {category.category_id} {category.name!r}"
+            hint = "Give validation labels with the same categories"
+            raise UserError(path, f"categories, id {category.category_id}", found, problem, hint)
+    return truth
 
 
 def _below(annotation: InstanceAnnotation, min_score: float, file: Path) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 from sapnet_pipe.data.coco.instances import Category, ImageRecord
 from sapnet_pipe.data.files import atomic_path
 from sapnet_pipe.data.json_files import write_coco
-from sapnet_pipe.stages.segment.config import TestConfig
+from sapnet_pipe.stages.segment.config import InferenceConfig
 from sapnet_pipe.stages.segment.image_list import images_of_file, images_of_folder
 from sapnet_pipe.stages.segment.results import coco_results
 from sapnet_pipe.stages.segment.weights.model_file import load_model
@@ -85,9 +85,9 @@ def run(
     return PredictSummary(len(records), count, others, dict(dropped), seconds, str(out), str(ids))
 
 
-def _changed(test: TestConfig, max_per_image: int | None, batch_size: int | None) -> TestConfig:
+def _changed(test: InferenceConfig, max_per_image: int | None, batch_size: int | None) -> InferenceConfig:
     changes = {"max_per_image": max_per_image, "batch_size": batch_size}
-    return TestConfig.model_validate({**test.model_dump(), **{k: v for k, v in changes.items() if v is not None}})
+    return InferenceConfig.model_validate({**test.model_dump(), **{k: v for k, v in changes.items() if v is not None}})
 
 
 def _write_results(path: Path, entries: Iterable[dict[str, Any]]) -> int:

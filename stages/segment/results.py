@@ -11,7 +11,7 @@ from tqdm import tqdm
 from sapnet_pipe.data.boxes import xyxy_to_xywh
 from sapnet_pipe.data.coco.instances import Category, ImageRecord
 from sapnet_pipe.data.coco.masks import encode_masks
-from sapnet_pipe.stages.segment.config import TestConfig
+from sapnet_pipe.stages.segment.config import InferenceConfig
 from sapnet_pipe.stages.segment.labels import read_record
 from sapnet_pipe.stages.segment.solov2.inference import (
     Candidates,
@@ -33,7 +33,7 @@ def coco_results(
     *,
     source: Path,
     categories: Sequence[Category],
-    test: TestConfig,
+    test: InferenceConfig,
     device: torch.device,
     quiet: bool,
     dropped: Counter[str] | None = None,
@@ -63,7 +63,7 @@ def coco_results(
             bar.update(len(chunk))
 
 
-def _decoding(test: TestConfig) -> Decoding:
+def _decoding(test: InferenceConfig) -> Decoding:
     names = Decoding.__dataclass_fields__
     return Decoding(**{name: value for name, value in test.model_dump().items() if name in names})
 
@@ -73,7 +73,7 @@ def _entries(
     transform: ImageTransform,
     found: Candidates,
     categories: Sequence[Category],
-    test: TestConfig,
+    test: InferenceConfig,
     dropped: Counter[str] | None,
 ) -> Iterator[dict[str, Any]]:
     """The instances of one photograph; masks are enlarged a few at a time, since a large photograph has large masks."""

@@ -8,33 +8,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 from tqdm import tqdm
 
-from sapnet_pipe.data.coco.instances import InstanceDataset
 from sapnet_pipe.data.errors import UserError
-from sapnet_pipe.data.evaluation.coco_ap import coco_ap
-from sapnet_pipe.stages.segment.batches import SegmentBatch, TrainBatches
-from sapnet_pipe.stages.segment.builtin import build_solov2
-from sapnet_pipe.stages.segment.config import Detectron2Config, LossConfig, SegmentConfig
-from sapnet_pipe.stages.segment.engine import begun_engine, choose_engine
-from sapnet_pipe.stages.segment.evaluate import evaluate_model, read_truth
-from sapnet_pipe.stages.segment.labels import LabelSet, read_labels
-from sapnet_pipe.stages.segment.solov2.losses import solov2_losses
+from sapnet_pipe.stages.segment import builtin
+from sapnet_pipe.stages.segment.config import Detectron2Config, SegmentConfig
+from sapnet_pipe.stages.segment.engine import EngineInputs, EngineResult, begun_engine, choose_engine
+from sapnet_pipe.stages.segment.labels import LabelSet, read_labels, read_truth
+from sapnet_pipe.stages.segment.network import build_solov2
 from sapnet_pipe.stages.segment.solov2.model import SOLOv2
 from sapnet_pipe.stages.segment.weights.model_file import (
     ModelDescription,
     load_initial_weights,
     read_description,
-    save_model,
     write_description,
 )
-from sapnet_pipe.stages.segment.weights.pixels import OUR_PIXELS
-from sapnet_pipe.stages.training.config import lr_line
+from sapnet_pipe.stages.training.config import lr_line, resolve_length
 from sapnet_pipe.stages.training.devices import limit_threads, pick_device, train_layout
-from sapnet_pipe.stages.training.distributed import current_world, gather, is_main_process, world_size
-from sapnet_pipe.stages.training.loop import resolve_length, train
-from sapnet_pipe.stages.training.run_files import INFERENCE_RESULTS, INITIAL_MODEL, MODEL, MODEL_DESCRIPTION
+from sapnet_pipe.stages.training.distributed import is_main_process, world_size
+from sapnet_pipe.stages.training.run_files import MODEL, MODEL_DESCRIPTION
 
 
 @dataclass(frozen=True)
@@ -108,102 +100,37 @@ def run(
     truth = read_truth(val_labels, label_set.categories) if val_labels else None
     model, description = _network(out, config, label_set, resume, notes)
     model.to(memory_format=train_layout(device))
-    start = _Start(model, description, label_set, truth, val_images or images_dir, out, resume, quiet)
-    done = _train_detectron2(start, config) if engine == "detectron2" else _train_builtin(start, config, device)
+    inputs = EngineInputs(
+        config=config.model_copy(update={"train": resolve_length(config.train, len(label_set.images))}),
+        model=model,
+        description=description,
+        labels=label_set,
+        truth=truth,
+        val_images=val_images or images_dir,
+        out=out,
+        resume=resume,
+        quiet=quiet,
+    )
+    result = _train_by_detectron2(inputs) if engine == "detectron2" else builtin.train(inputs, device)
     seconds = round(time.perf_counter() - began, 3)
     return SegmentSummary(
         engine=engine,
         **_counts(label_set),
-        dropped={**label_set.dropped, **Counter(done.untrained.values())},
-        iterations=done.iterations,
-        skipped_steps=done.skipped_steps,
+        dropped={**label_set.dropped, **Counter(result.untrained.values())},
+        iterations=result.iterations,
+        skipped_steps=result.skipped_steps,
         seconds=seconds,
-        loss=done.metrics,
-        ap=done.ap,
+        loss=result.metrics,
+        ap=result.ap,
         notes=notes.lines,
         model=str(out / MODEL),
     )
 
 
-@dataclass(frozen=True)
-class _Start:
-    """What an engine is given: the network with its first weights, and the data."""
+def _train_by_detectron2(inputs: EngineInputs) -> EngineResult:
+    from sapnet_pipe.stages.segment.detectron2.run import train  # a plain import: its faults are ours
 
-    model: SOLOv2
-    description: ModelDescription
-    labels: LabelSet
-    truth: InstanceDataset | None
-    val_images: Path
-    out: Path
-    resume: bool
-    quiet: bool
-
-
-@dataclass(frozen=True)
-class _Done:
-    """What an engine gives back; the model is in the run folder."""
-
-    iterations: int
-    skipped_steps: int
-    metrics: dict[str, float]
-    untrained: dict[int, str]
-    ap: dict[str, dict[str, float]] | None
-
-
-def _train_builtin(start: _Start, config: SegmentConfig, device: torch.device) -> _Done:
-    labels, untrained = start.labels, dict[int, str]()
-    result = train(
-        model=start.model,
-        loss_fn=_Loss(config.loss, untrained),
-        batch_at=TrainBatches(labels, config.image, config.head, config.train.batch_size, config.seed, current_world()),
-        config=resolve_length(config.train, len(labels.images)),
-        out=start.out,
-        seed=config.seed,
-        device=config.device,
-        resume=start.resume,
-        quiet=start.quiet,
-    )
-    for others in gather(untrained):
-        untrained |= others
-    if is_main_process():
-        save_model(start.out / MODEL, start.model, start.description)
-    ap = None
-    if start.truth is not None and is_main_process():
-        ap = evaluate_model(
-            start.model, start.description, start.truth, start.val_images, device=device, quiet=start.quiet
-        )
-    return _Done(result.iterations, result.skipped_steps, result.metrics, untrained, ap)
-
-
-def _train_detectron2(start: _Start, config: SegmentConfig) -> _Done:
-    """Detectron2 begins with the very weights that the builtin engine would begin with."""
-    from sapnet_pipe.stages.segment.detectron2.run import Job
-    from sapnet_pipe.stages.segment.detectron2.run import train as train_with_detectron2
-
-    description = start.description.model_copy(update={"pixels": OUR_PIXELS})
-    weights = start.out / INITIAL_MODEL
-    if not (start.resume and begun_engine(start.out)):
-        save_model(weights, start.model, description)
-    length = resolve_length(config.train, len(start.labels.images))
-    result = train_with_detectron2(
-        Job(
-            config=config.model_copy(update={"train": length}),
-            description=description,
-            labels=start.labels,
-            val_records=None if start.truth is None else tuple(start.truth.images.values()),
-            val_images=start.val_images,
-            out=start.out,
-            weights=weights,
-            resume=start.resume,
-            quiet=start.quiet,
-        ),
-        start.truth,
-    )
-    ap = None
-    if start.truth is not None:
-        found = start.out / INFERENCE_RESULTS
-        ap = {"segm": coco_ap(start.truth, found, "segm"), "bbox": coco_ap(start.truth, found, "bbox")}
-    return _Done(result.iterations, 0, result.metrics, result.untrained, ap)
+    return train(inputs)
 
 
 def _counts(labels: LabelSet) -> dict[str, int]:
@@ -224,20 +151,6 @@ class _Notes:
         self.lines.append(line)
         if not self.quiet and is_main_process():
             tqdm.write(line, file=sys.stderr)
-
-
-class _Loss:
-    """``loss_fn`` of the training loop; remembers by id which objects no cell predicted, and why."""
-
-    def __init__(self, config: LossConfig, untrained: dict[int, str]) -> None:
-        self._weights, self._untrained = config.model_dump(), untrained
-
-    def __call__(self, model: nn.Module, batch: SegmentBatch) -> dict[str, Tensor]:
-        self._untrained.update(batch.untrained)
-        predictions = model(batch.images.contiguous(memory_format=train_layout(batch.images.device)))
-        losses = solov2_losses(predictions, batch.targets, **self._weights)
-        pairs = world_size() * sum(len(target.cell) for target in batch.targets)
-        return {**losses, "positive_pairs": losses["loss_ins"].new_tensor(pairs)}
 
 
 def _network(

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sapnet_pipe.stages.segment.builtin import build_solov2
 from sapnet_pipe.stages.segment.config import HeadConfig, SegmentBackboneConfig
+from sapnet_pipe.stages.segment.network import build_solov2
 from sapnet_pipe.stages.segment.solov2.inference import Decoding
 from sapnet_pipe.stages.segment.solov2.losses import solov2_losses
 from sapnet_pipe.stages.segment.solov2.matrix_nms import matrix_nms

@@ -1,14 +1,23 @@
-"""Our settings as a Detectron2 config, and the way back for what the network is built from."""
+"""Our settings as a Detectron2 config, the user's own options on top, and the way back for what builds the network."""
 
 import math
+from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 from detectron2.config import CfgNode, get_cfg
 
-from sapnet_pipe.stages.segment.config import HeadConfig, LossConfig, SegmentBackboneConfig, SegmentConfig, TestConfig
-from sapnet_pipe.stages.segment.detectron2.options import merge_options
+from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.stages.segment.config import (
+    HeadConfig,
+    InferenceConfig,
+    LossConfig,
+    SegmentBackboneConfig,
+    SegmentConfig,
+)
+from sapnet_pipe.stages.segment.pixel_format import OUR_PIXELS, PixelFormat
 from sapnet_pipe.stages.segment.solov2.inference import Decoding
-from sapnet_pipe.stages.segment.weights.pixels import OUR_PIXELS, Pixels
 from sapnet_pipe.stages.training.backbone_config import NormName
 from sapnet_pipe.stages.training.config import TrainConfig
 
@@ -20,6 +29,31 @@ MILESTONES, COSINE = "WarmupMultiStepLR", "WarmupThenCosineLR"
 _NORMS: dict[NormName, str] = {"frozen_bn": "FrozenBN", "bn": "BN", "gn": "GN"}
 _DEPTHS = {"resnet10": 10, "resnet18": 18, "resnet34": 34, "resnet50": 50, "resnet101": 101}
 _AMP = {"bf16-mixed": "bfloat16", "16-mixed": "float16", "32-true": "float16"}
+# What must agree with model.json, or with the rule that data and draws follow from (seed, iteration).
+_DECIDED = {
+    "MODEL.DEVICE": "device",
+    "MODEL.WEIGHTS": "init, or backbone.weights",
+    "MODEL.BACKBONE": "backbone.*",
+    "MODEL.RESNETS": "backbone.*",
+    "MODEL.FPN": "backbone.fpn_channels and backbone.fpn_norm",
+    "MODEL.SOLOV2.LOSS": "loss.*",
+    "MODEL.SOLOV2.SCORE_THR": "test.score_threshold",
+    "MODEL.SOLOV2": "head.* and test.*",
+    "MODEL": "backbone.*, head.* and loss.*",
+    "INPUT.FORMAT": "backbone.weights, which knows its pixels",
+    "INPUT.MASK_FORMAT": "no other: the masks are bitmasks",
+    "INPUT.MIN_SIZE_TEST": "test.short_side",
+    "INPUT.MAX_SIZE_TEST": "test.long_side",
+    "DATASETS": "--labels and --val-labels",
+    "DATALOADER.SAMPLER_TRAIN": "no other: the sampler is the one that a resumed run can go on with",
+    "DATALOADER.ASPECT_RATIO_GROUPING": "no other: groups depend on where a run began",
+    "TEST.PRECISE_BN": "backbone.norm=gn, which needs no statistics",
+    "TEST.AUG": "no other: predictions are made at one size",
+    "SOLVER.REFERENCE_WORLD_SIZE": "train.batch_size and train.lr",
+    "OUTPUT_DIR": "--out",
+    "SEED": "--seed",
+    "VERSION": "no other",
+}
 
 
 def add_solov2_config(cfg: CfgNode) -> None:
@@ -35,7 +69,7 @@ def add_solov2_config(cfg: CfgNode) -> None:
     _write_head(cfg.MODEL.SOLOV2, HeadConfig(), num_classes=80)
     cfg.MODEL.SOLOV2.LOSS = CfgNode()
     _write_loss(cfg.MODEL.SOLOV2.LOSS, LossConfig())
-    _write_test(cfg.MODEL.SOLOV2, TestConfig())
+    _write_test(cfg.MODEL.SOLOV2, InferenceConfig())
 
 
 def base_config() -> CfgNode:
@@ -62,7 +96,7 @@ def config_of(
 
     Args:
         config: Its `train.max_iterations` is resolved.
-        backbone: Settled.
+        backbone: Resolved.
         out: ``OUTPUT_DIR``.
     Raises: UserError for an option that Detectron2 does not know or that our settings decide.
     """
@@ -88,7 +122,7 @@ def write_backbone(cfg: CfgNode, backbone: SegmentBackboneConfig) -> None:
     cfg.MODEL.BACKBONE.NAME = NARROW_BACKBONE if narrow else STANDARD_BACKBONE
     cfg.MODEL.BACKBONE.FREEZE_AT = backbone.freeze_stages
     cfg.MODEL.RESNETS.DEPTH = depth
-    cfg.MODEL.RESNETS.NORM = _NORMS[backbone.norm]  # type: ignore[index]  # settled: not auto
+    cfg.MODEL.RESNETS.NORM = _NORMS[backbone.norm]  # type: ignore[index]  # resolved: not auto
     cfg.MODEL.RESNETS.STEM_OUT_CHANNELS = cfg.MODEL.RESNETS.WIDTH_PER_GROUP = backbone.width
     cfg.MODEL.RESNETS.RES2_OUT_CHANNELS = backbone.width * (1 if basic else 4)
     cfg.MODEL.RESNETS.STRIDE_IN_1X1 = backbone.stride_in_1x1
@@ -96,7 +130,7 @@ def write_backbone(cfg: CfgNode, backbone: SegmentBackboneConfig) -> None:
     cfg.MODEL.FPN.NORM = "GN" if backbone.fpn_norm == "gn" else ""
 
 
-def write_pixels(cfg: CfgNode, pixels: Pixels) -> None:
+def write_pixels(cfg: CfgNode, pixels: PixelFormat) -> None:
     """How the first convolution wants its pixels."""
     cfg.INPUT.FORMAT = pixels.format
     cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD = list(pixels.mean), list(pixels.std)
@@ -162,7 +196,7 @@ def _write_loss(node: CfgNode, loss: LossConfig) -> None:
         node[name.upper()] = value
 
 
-def _write_test(node: CfgNode, test: TestConfig) -> None:
+def _write_test(node: CfgNode, test: InferenceConfig) -> None:
     node.SCORE_THR, node.UPDATE_THR, node.MASK_THR = test.score_threshold, test.update_threshold, test.mask_threshold
     node.NMS_PRE, node.MAX_PER_IMG = test.nms_pre, test.max_per_image
     node.NMS_TYPE, node.NMS_KERNEL, node.NMS_SIGMA = test.nms_type, test.nms_kernel, test.nms_sigma
@@ -188,3 +222,55 @@ def _write_solver(solver: CfgNode, train: TrainConfig) -> None:
     solver.CLIP_GRADIENTS.CLIP_TYPE, solver.CLIP_GRADIENTS.CLIP_VALUE = FULL_MODEL, train.clip_norm
     solver.CHECKPOINT_PERIOD = train.checkpoint_every
     solver.AMP.ENABLED, solver.AMP.PRECISION = train.precision != "32-true", _AMP[train.precision]
+
+
+def merge_options(cfg: CfgNode, options: Mapping[str, Any]) -> None:
+    """Lay the options over the config.
+
+    Args:
+        options: Nested, as ``{"SOLVER": {"AMP": {"ENABLED": True}}}``.
+    Raises: UserError for an option that does not exist, has another type, or is decided by one of our settings.
+    """
+    _merge(cfg, options, "")
+
+
+def _merge(node: CfgNode, options: Mapping[str, Any], path: str) -> None:
+    for key, value in options.items():
+        name = f"{path}{key}"
+        if key not in node:
+            raise _unknown(name, key, value, node)
+        if isinstance(node[key], CfgNode):
+            if not isinstance(value, Mapping):
+                known = ", ".join(sorted(node[key]))
+                raise _fault(name, value, "a group of options", f"Set one of its options: {known}")
+            _merge(node[key], value, f"{name}.")
+        else:
+            _refuse_decided(name, value)
+            node[key] = _typed(name, node[key], value)
+
+
+def _typed(name: str, old: Any, value: Any) -> Any:
+    if isinstance(value, (list, tuple)) and isinstance(old, (list, tuple)):
+        return type(old)(value)
+    if type(old) is float and type(value) is int:
+        return float(value)
+    if old is not None and type(value) is not type(old):
+        raise _fault(name, value, f"which is not a {type(old).__name__}", f"Write it like its default, {old!r}")
+    return value
+
+
+def _refuse_decided(name: str, value: Any) -> None:
+    parts = name.split(".")
+    prefixes = [".".join(parts[:count]) for count in range(len(parts), 0, -1)]
+    if decided := next((prefix for prefix in prefixes if prefix in _DECIDED), None):
+        raise _fault(name, value, "which one of our own settings decides", f"Use {_DECIDED[decided]}")
+
+
+def _unknown(name: str, key: str, value: Any, node: CfgNode) -> UserError:
+    close = get_close_matches(key.upper(), list(node), n=3)
+    known = ", ".join(close or sorted(node))
+    return _fault(name, value, "which is no option of Detectron2", f"Known here: {known}")
+
+
+def _fault(name: str, value: Any, problem: str, hint: str) -> UserError:
+    return UserError("settings", f"detectron2.{name}", value, problem, hint)

@@ -18,10 +18,9 @@ from torch.utils.data import Dataset, Sampler
 from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.stages.segment.batches import ImageOrder, draws_at
 from sapnet_pipe.stages.segment.config import HeadConfig
-from sapnet_pipe.stages.segment.detectron2.augmentation import side_choices
 from sapnet_pipe.stages.segment.detectron2.config import head_of
 from sapnet_pipe.stages.segment.detectron2.instances import targets_of_entry
-from sapnet_pipe.stages.segment.detectron2.mapper import MaskMapper
+from sapnet_pipe.stages.segment.detectron2.mapper import MaskMapper, side_choices
 from sapnet_pipe.stages.segment.solov2.heads import MASK_STRIDE
 from sapnet_pipe.stages.training.devices import available_cores
 from sapnet_pipe.stages.training.image_batch import STRIDE

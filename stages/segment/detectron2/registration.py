@@ -1,17 +1,20 @@
-"""Everything that Detectron2 is to know of us by name, told by a call."""
+"""Everything that Detectron2 is told of us by name: our architecture, and labels and photographs as its data sets."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY
+from detectron2.structures import BoxMode
 
-from sapnet_pipe.data.coco.instances import Category, ImageRecord
-from sapnet_pipe.stages.segment.detectron2.backbone import build_narrow_resnet_fpn_backbone
+from sapnet_pipe.data.boxes import xyxy_to_xywh
+from sapnet_pipe.data.coco.instances import Category, ImageRecord, InstanceDataset, counts_of
+from sapnet_pipe.data.coco.masks import rle_area, rle_box
+from sapnet_pipe.data.files import write_json
 from sapnet_pipe.stages.segment.detectron2.config import META_ARCHITECTURE, NARROW_BACKBONE
-from sapnet_pipe.stages.segment.detectron2.datasets import dataset_dicts, image_dicts
-from sapnet_pipe.stages.segment.detectron2.meta_arch import HostedSOLOv2
-from sapnet_pipe.stages.segment.labels import LabelSet
+from sapnet_pipe.stages.segment.detectron2.meta_arch import HostedSOLOv2, build_narrow_resnet_fpn_backbone
+from sapnet_pipe.stages.segment.labels import LabelledImage, LabelSet
 
 
 def register() -> None:
@@ -43,6 +46,91 @@ def register_images(
     _describe(name, categories, json_file, images_dir)
 
 
+def forget(name: str) -> None:
+    """Remove a data set from Detectron2's catalogues, if it is there."""
+    if name in DatasetCatalog:
+        DatasetCatalog.remove(name)
+    if name in MetadataCatalog.list():
+        MetadataCatalog.remove(name)
+
+
+def dataset_dicts(labels: LabelSet) -> list[dict[str, Any]]:
+    """One dict per image in Detectron2's format; annotations also have ``id`` and ``alternates`` (RLE)."""
+    return [_image_dict(image, labels.images_dir) for image in labels.images]
+
+
+def image_dicts(records: Sequence[ImageRecord], images_dir: Path) -> list[dict[str, Any]]:
+    """One dict per photograph, without annotations."""
+    return [
+        {
+            "file_name": str(images_dir / image.file_name),
+            "height": image.height,
+            "width": image.width,
+            "image_id": image.image_id,
+        }
+        for image in records
+    ]
+
+
+def write_truth(path: Path, truth: InstanceDataset) -> None:
+    """Write a COCO file with every key that COCOEvaluator needs; missing boxes and areas are taken from the masks.
+
+    Ids count from 1: COCO's evaluation takes the id 0 of a matched object for no match.
+
+    Raises: UserError for an annotation without a mask.
+    """
+    annotations = []
+    for number, annotation in enumerate(truth.annotations, 1):
+        image = truth.images[annotation.image_id]
+        counts = counts_of(annotation, image, file=truth.source)
+        box = annotation.bbox_xywh or xyxy_to_xywh(rle_box(counts, image.height, image.width)).tolist()
+        area = float(rle_area(counts, image.height, image.width)) if annotation.area is None else annotation.area
+        annotations.append(
+            {
+                "id": number,
+                "image_id": annotation.image_id,
+                "category_id": annotation.category_id,
+                "segmentation": _rle(counts, image.height, image.width),
+                "bbox": list(box),
+                "area": area,
+                "iscrowd": int(annotation.iscrowd),
+            }
+        )
+    images = [
+        {"id": image.image_id, "file_name": image.file_name, "height": image.height, "width": image.width}
+        for image in truth.images.values()
+    ]
+    categories = [{"id": category.category_id, "name": category.name} for category in truth.categories]
+    write_json(path, {"info": {}, "images": images, "annotations": annotations, "categories": categories})
+
+
+def _image_dict(image: LabelledImage, images_dir: Path) -> dict[str, Any]:
+    record = image.record
+    objects = zip(image.annotation_ids, image.classes, image.counts, image.alternates, strict=True)
+    return {
+        "file_name": str(images_dir / record.file_name),
+        "height": record.height,
+        "width": record.width,
+        "image_id": record.image_id,
+        "annotations": [
+            {
+                "id": annotation_id,
+                "iscrowd": 0,
+                "category_id": class_index,
+                "segmentation": _rle(counts, record.height, record.width),
+                "bbox": rle_box(counts, record.height, record.width).tolist(),
+                "bbox_mode": BoxMode.XYXY_ABS,
+                "alternates": [_rle(other, record.height, record.width) for other in alternates],
+            }
+            for annotation_id, class_index, counts, alternates in objects
+        ],
+    }
+
+
+def _rle(counts: bytes, height: int, width: int) -> dict[str, Any]:
+    return {"size": [height, width], "counts": counts.decode("ascii")}
+
+
 def _describe(name: str, categories: Sequence[Category], json_file: str, images_dir: Path) -> None:
     MetadataCatalog.get(name).set(
         json_file=json_file,
@@ -51,11 +139,3 @@ def _describe(name: str, categories: Sequence[Category], json_file: str, images_
         thing_classes=[category.name for category in categories],
         thing_dataset_id_to_contiguous_id={c.category_id: index for index, c in enumerate(categories)},
     )
-
-
-def forget(name: str) -> None:
-    """Remove a data set from Detectron2's catalogues, if it is there."""
-    if name in DatasetCatalog:
-        DatasetCatalog.remove(name)
-    if name in MetadataCatalog.list():
-        MetadataCatalog.remove(name)

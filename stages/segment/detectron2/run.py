@@ -16,23 +16,33 @@ from detectron2.engine import defaults, launch
 from detectron2.utils import comm
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
-from sapnet_pipe.data.coco.instances import ImageRecord, InstanceDataset
+from sapnet_pipe.data.coco.instances import ImageRecord
 from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.evaluation.coco_ap import coco_ap
 from sapnet_pipe.data.files import read_json, write_bytes, write_json
 from sapnet_pipe.stages.segment.config import SegmentConfig
 from sapnet_pipe.stages.segment.detectron2.config import config_of
-from sapnet_pipe.stages.segment.detectron2.datasets import write_truth
-from sapnet_pipe.stages.segment.detectron2.registration import forget, register, register_images, register_labels
+from sapnet_pipe.stages.segment.detectron2.registration import (
+    forget,
+    register,
+    register_images,
+    register_labels,
+    write_truth,
+)
 from sapnet_pipe.stages.segment.detectron2.trainer import Trainer
+from sapnet_pipe.stages.segment.engine import EngineInputs, EngineResult, begun_engine
 from sapnet_pipe.stages.segment.labels import LabelSet
-from sapnet_pipe.stages.segment.weights.model_file import ModelDescription
+from sapnet_pipe.stages.segment.pixel_format import OUR_PIXELS
+from sapnet_pipe.stages.segment.weights.model_file import ModelDescription, save_model
 from sapnet_pipe.stages.training.devices import available_cores, pick_device
 from sapnet_pipe.stages.training.run_files import (
     DETECTRON2_CONFIG,
     DETECTRON2_FAULT,
     DETECTRON2_LOG,
     DETECTRON2_RESULT,
+    INFERENCE_RESULTS,
     INFERENCE_TRUTH,
+    INITIAL_MODEL,
     METRICS,
 )
 
@@ -62,26 +72,45 @@ class Job:
     quiet: bool
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What came of it: steps done, means of the last record, and why objects did not train, by annotation id."""
+def train(inputs: EngineInputs) -> EngineResult:
+    """Train from the weights that the builtin engine would begin with, and measure the model if there is a truth.
 
-    iterations: int
-    metrics: dict[str, float]
-    untrained: dict[int, str]
+    The run folder is Detectron2's ``OUTPUT_DIR``; model_final.pth and inference/ are left in it.
 
-
-def train(job: Job, truth: InstanceDataset | None) -> Outcome:
-    """Train, evaluate if there is a truth, and leave ``model_final.pth`` and ``inference/`` in the run folder.
-
-    Args:
-        truth: Of the `val_records`.
     Raises: UserError for settings, labels, photographs or checkpoints that cannot be used, and for a loss that is not
         finite.
     """
-    settings, processes = _config(job), job.config.detectron2.processes
+    job, truth = _job(inputs), inputs.truth
+    if not (inputs.resume and begun_engine(job.out)):
+        save_model(job.weights, inputs.model, job.description)
     if truth is not None:
         write_truth(job.out / INFERENCE_TRUTH, truth)
+    found = _launch(job)
+    untrained = {int(key): reason for key, reason in found["untrained"].items()}
+    ap = None
+    if truth is not None:
+        predictions = job.out / INFERENCE_RESULTS
+        ap = {"segm": coco_ap(truth, predictions, "segm"), "bbox": coco_ap(truth, predictions, "bbox")}
+    return EngineResult(found["iterations"], 0, found["metrics"], untrained, ap)
+
+
+def _job(inputs: EngineInputs) -> Job:
+    return Job(
+        config=inputs.config,
+        description=inputs.description.model_copy(update={"pixels": OUR_PIXELS}),
+        labels=inputs.labels,
+        val_records=None if inputs.truth is None else tuple(inputs.truth.images.values()),
+        val_images=inputs.val_images,
+        out=inputs.out,
+        weights=inputs.out / INITIAL_MODEL,
+        resume=inputs.resume,
+        quiet=inputs.quiet,
+    )
+
+
+def _launch(job: Job) -> dict[str, Any]:
+    """Start the processes and wait for them; what the main one reports: iterations, metrics, untrained."""
+    settings, processes = _config(job), job.config.detectron2.processes
     for name in (DETECTRON2_RESULT, DETECTRON2_FAULT):
         (job.out / name).unlink(missing_ok=True)
     write_bytes(job.out / DETECTRON2_CONFIG, settings.dump().encode())
@@ -96,10 +125,9 @@ def train(job: Job, truth: InstanceDataset | None) -> Outcome:
         for child in multiprocessing.active_children() if processes > 1 else ():
             child.terminate()
         (job.out / DETECTRON2_FAULT).unlink(missing_ok=True)
-    found = read_json(job.out / DETECTRON2_RESULT)
+    found: dict[str, Any] = read_json(job.out / DETECTRON2_RESULT)
     (job.out / DETECTRON2_RESULT).unlink()
-    untrained = {int(key): reason for key, reason in found["untrained"].items()}
-    return Outcome(found["iterations"], found["metrics"], untrained)
+    return found
 
 
 def _config(job: Job) -> CfgNode:

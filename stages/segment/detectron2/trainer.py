@@ -12,11 +12,10 @@ from detectron2.evaluation import COCOEvaluator
 from detectron2.utils import comm
 from torch import nn
 
-from sapnet_pipe.stages.segment.detectron2.checkpointer import Checkpointer
-from sapnet_pipe.stages.segment.detectron2.hooks import Progress, RunRecords, cut_back
 from sapnet_pipe.stages.segment.detectron2.loader import CheckedLoader, train_loader
 from sapnet_pipe.stages.segment.detectron2.mapper import MaskMapper
 from sapnet_pipe.stages.segment.detectron2.solver import build_lr_scheduler, build_optimizer
+from sapnet_pipe.stages.segment.detectron2.writers import Checkpointer, Progress, RunRecords, cut_back
 from sapnet_pipe.stages.segment.weights.model_file import ModelDescription
 from sapnet_pipe.stages.training.run_files import DETECTRON2_METRICS, INFERENCE, METRICS
 
@@ -73,11 +72,6 @@ class Trainer(DefaultTrainer):
         """annotation id -> why no cell predicted the object, of this process."""
         loader = self.data_loader
         return loader.untrained if isinstance(loader, CheckedLoader) else {}
-
-    @property
-    def evaluation(self) -> dict[str, Any]:
-        """Results of the last evaluation, in Detectron2's percents; empty without validation labels."""
-        return dict(getattr(self, "_last_eval_results", None) or {})
 
     def _evaluate(self) -> dict[str, Any]:
         self._last_eval_results = self.test(self.cfg, self.model)

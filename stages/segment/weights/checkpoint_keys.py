@@ -1,20 +1,21 @@
 """Our state dict <-> the one that Detectron2 and AdelaiDet write for the same network.
 
 The heads have the same names on both sides. The backbone differs in its names, and in how the first convolution wants
-its pixels (see `Pixels`); what differs there is folded into that convolution.
+its pixels (see `PixelFormat`); what differs there is folded into that convolution.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
 
+import torch
 from torch import Tensor
 
-from sapnet_pipe.stages.segment.weights.pixels import DETECTRON2_PIXELS, OUR_PIXELS, Pixels, refold_stem
+from sapnet_pipe.stages.segment.pixel_format import DETECTRON2_PIXELS, OUR_PIXELS, PixelFormat, Triple
 
 _STEM = "backbone.bottom_up.stem.conv1.weight"
 _MOST_BLOCKS = 23  # of a stage, in ResNet-101
 
 
-def to_detectron2(state: Mapping[str, Tensor], pixels: Pixels = DETECTRON2_PIXELS) -> dict[str, Tensor]:
+def to_detectron2(state: Mapping[str, Tensor], pixels: PixelFormat = DETECTRON2_PIXELS) -> dict[str, Tensor]:
     """Rename and fold; the counters of batch norms, which Detectron2's files need not have, are left out.
 
     Args:
@@ -27,7 +28,7 @@ def to_detectron2(state: Mapping[str, Tensor], pixels: Pixels = DETECTRON2_PIXEL
     return renamed
 
 
-def from_detectron2(state: Mapping[str, Tensor], pixels: Pixels = DETECTRON2_PIXELS) -> dict[str, Tensor]:
+def from_detectron2(state: Mapping[str, Tensor], pixels: PixelFormat = DETECTRON2_PIXELS) -> dict[str, Tensor]:
     """The way back; keys that have no counterpart keep their name."""
     renamed = dict(state)
     if _STEM in renamed:
@@ -35,10 +36,36 @@ def from_detectron2(state: Mapping[str, Tensor], pixels: Pixels = DETECTRON2_PIX
     return {_renamed(key, _OURS): value for key, value in renamed.items()}
 
 
+def refold_stem(stem: Tensor, source: PixelFormat, target: PixelFormat) -> Tensor:
+    """The first convolution for pixels that come as `target` instead of as `source`; the network computes the same.
+
+    Padding is zero after the mean is taken off, on both sides, so that the borders agree too.
+
+    Args:
+        stem: (C, 3, k, k).
+    Raises: ValueError if it is no such weight, and if the means differ, which a convolution without bias cannot fix.
+    """
+    if not isinstance(stem, Tensor) or stem.ndim != 4 or stem.shape[1] != 3:
+        raise ValueError("the first convolution is not one of three channels")
+    if source == target:
+        return stem
+    if not torch.allclose(_rgb(source.mean, source), _rgb(target.mean, target), atol=0.01):
+        raise ValueError(f"the pixels' mean {source.mean} ({source.format}) is not {target.mean} ({target.format})")
+    rgb = stem[:, [2, 1, 0]] if source.format == "BGR" else stem
+    factor = _rgb(target.std, target) / _rgb(source.std, source)
+    refolded = rgb * factor.to(stem)[:, None, None]
+    return refolded[:, [2, 1, 0]] if target.format == "BGR" else refolded
+
+
 def in_our_order(keys: Iterable[str]) -> list[str]:
     """Keys of Detectron2's network in the order in which ours has them; those of the heads stay as they are, last."""
     places = {module: place for place, module in enumerate(_OURS)}
     return sorted(keys, key=lambda key: places.get(key.rpartition(".")[0], len(places)))
+
+
+def _rgb(values: Triple, pixels: PixelFormat) -> Tensor:
+    ordered = torch.tensor(values, dtype=torch.float64)
+    return ordered.flip(0) if pixels.format == "BGR" else ordered
 
 
 def _renamed(key: str, names: Mapping[str, str]) -> str:

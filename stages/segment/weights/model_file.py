@@ -9,11 +9,11 @@ from pydantic import BaseModel, ValidationError
 from sapnet_pipe.data.coco.instances import Category
 from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.data.files import read_json, write_json
-from sapnet_pipe.stages.segment.builtin import build_solov2
-from sapnet_pipe.stages.segment.config import HeadConfig, SegmentBackboneConfig, TestConfig
+from sapnet_pipe.stages.segment.config import HeadConfig, InferenceConfig, SegmentBackboneConfig
+from sapnet_pipe.stages.segment.network import build_solov2
+from sapnet_pipe.stages.segment.pixel_format import DETECTRON2_PIXELS, PixelFormat
 from sapnet_pipe.stages.segment.solov2.model import SOLOv2
 from sapnet_pipe.stages.segment.weights.checkpoint_keys import from_detectron2, to_detectron2
-from sapnet_pipe.stages.segment.weights.pixels import DETECTRON2_PIXELS, Pixels
 from sapnet_pipe.stages.training.checkpoint import load_tensors, load_weights, save_tensors
 
 DESCRIPTION_KEY = "sapnet_pipe"
@@ -25,7 +25,7 @@ class ModelDescription(BaseModel, frozen=True, extra="forbid"):
 
     Attributes:
         categories: In the order of the class indices.
-        backbone: Settled, without any ``auto``.
+        backbone: Resolved, without any ``auto``.
         pixels: How the first convolution in the file wants its pixels. Only files know it: what `load_model` returns
             sees the normalised RGB of `batch_images`, whichever engine trained it.
     """
@@ -33,8 +33,8 @@ class ModelDescription(BaseModel, frozen=True, extra="forbid"):
     categories: tuple[Category, ...]
     backbone: SegmentBackboneConfig
     head: HeadConfig
-    test: TestConfig
-    pixels: Pixels = DETECTRON2_PIXELS
+    test: InferenceConfig
+    pixels: PixelFormat = DETECTRON2_PIXELS
 
     def build(self) -> SOLOv2:
         """The network with random weights."""
@@ -112,7 +112,7 @@ def _require_stride(found: bool, wanted: bool, path: Path) -> None:
         raise UserError("settings", "backbone.stride_in_1x1", str(wanted).lower(), problem, hint)
 
 
-def _ours(state: dict[str, Any], pixels: Pixels, path: Path) -> dict[str, Any]:
+def _ours(state: dict[str, Any], pixels: PixelFormat, path: Path) -> dict[str, Any]:
     try:
         return from_detectron2(state, pixels)
     except ValueError as error:

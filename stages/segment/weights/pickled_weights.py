@@ -19,8 +19,8 @@ from torch import Tensor
 
 from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.data.files import atomic_path, disk_errors
+from sapnet_pipe.stages.segment.pixel_format import DETECTRON2_PIXELS, OUR_PIXELS
 from sapnet_pipe.stages.segment.weights.checkpoint_keys import from_detectron2
-from sapnet_pipe.stages.segment.weights.pixels import DETECTRON2_PIXELS, OUR_PIXELS
 
 MSRA = "msra"
 _MSRA_URL = "https://dl.fbaipublicfiles.com/detectron2/ImageNetPretrained/MSRA/{}.pkl"

@@ -79,8 +79,8 @@ def test_imagenet_weights_that_cannot_be_downloaded_are_a_user_error_or_for_auto
         build_resnet_fpn("resnet18", weights="imagenet")
     said: list[str] = []
     small = BackboneConfig(name="resnet18", width=16, fpn_channels=8)
-    net, settled = build_backbone(small, warn=said.append)
-    assert (settled.weights, settled.norm, settled.freeze_stages) == ("none", "gn", 0)
+    net, resolved = build_backbone(small, warn=said.append)
+    assert (resolved.weights, resolved.norm, resolved.freeze_stages) == ("none", "gn", 0)
     assert "random weights" in said[0]
     assert all(p.requires_grad for p in net.parameters())
 
@@ -88,5 +88,5 @@ def test_imagenet_weights_that_cannot_be_downloaded_are_a_user_error_or_for_auto
 def test_given_weights_mean_frozen_statistics_and_a_frozen_stem(tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     torch.save(resnet18(weights=None).state_dict(), path)
-    _, settled = build_backbone(BackboneConfig(name="resnet18", weights=str(path), fpn_channels=8), warn=print)
-    assert (settled.norm, settled.freeze_stages) == ("frozen_bn", 2)
+    _, resolved = build_backbone(BackboneConfig(name="resnet18", weights=str(path), fpn_channels=8), warn=print)
+    assert (resolved.norm, resolved.freeze_stages) == ("frozen_bn", 2)

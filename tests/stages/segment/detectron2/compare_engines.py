@@ -1,6 +1,6 @@
 """Train both engines on a demo's folders and compare their mask AP, seed by seed.
 
-    PYTHONPATH=/path/to/detectron2 python tests/stages/segment/d2/compare_engines.py runs/demo --out runs/engines
+    python -m tests.stages.segment.detectron2.compare_engines runs/demo --out runs/engines
 
 Writes one run folder per engine, kind of labels and seed; prints a table and, last, one JSON line.
 """

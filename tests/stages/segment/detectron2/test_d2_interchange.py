@@ -19,13 +19,12 @@ from pycocotools import mask as rle
 
 from sapnet_pipe.data.coco.instances import read_instances
 from sapnet_pipe.stages.segment import predict
-from sapnet_pipe.stages.segment.builtin import build_solov2
 from sapnet_pipe.stages.segment.config import SegmentBackboneConfig
-from sapnet_pipe.stages.segment.detectron2.checkpointer import Checkpointer
 from sapnet_pipe.stages.segment.detectron2.config import base_config, config_of, write_pixels
-from sapnet_pipe.stages.segment.detectron2.datasets import write_truth
 from sapnet_pipe.stages.segment.detectron2.mapper import MaskMapper
-from sapnet_pipe.stages.segment.detectron2.registration import forget, register_images
+from sapnet_pipe.stages.segment.detectron2.registration import forget, register_images, write_truth
+from sapnet_pipe.stages.segment.detectron2.writers import Checkpointer
+from sapnet_pipe.stages.segment.network import build_solov2
 from sapnet_pipe.stages.segment.weights.checkpoint_keys import to_detectron2
 from sapnet_pipe.stages.segment.weights.model_file import load_model
 from tests.stages.segment.detectron2.d2_host import train, weights

@@ -18,10 +18,9 @@ from PIL import Image
 from sapnet_pipe.data.coco.masks import encode_mask
 from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.stages.segment.batches import Draw
-from sapnet_pipe.stages.segment.detectron2.augmentation import DrawnFlip, ExactResize, ResizeShortSide
 from sapnet_pipe.stages.segment.detectron2.config import base_config
 from sapnet_pipe.stages.segment.detectron2.instances import targets_of_entry
-from sapnet_pipe.stages.segment.detectron2.mapper import MaskMapper
+from sapnet_pipe.stages.segment.detectron2.mapper import DrawnFlip, ExactResize, MaskMapper, ResizeShortSide
 from sapnet_pipe.stages.segment.detectron2.registration import forget, register_labels
 from sapnet_pipe.stages.segment.labels import read_labels
 from sapnet_pipe.stages.segment.solov2.losses import mask_losses

@@ -8,8 +8,8 @@ import torch
 
 from sapnet_pipe.data.coco.instances import Category
 from sapnet_pipe.data.errors import UserError
-from sapnet_pipe.stages.segment.builtin import build_solov2
 from sapnet_pipe.stages.segment.config import HeadConfig, SegmentBackboneConfig
+from sapnet_pipe.stages.segment.network import build_solov2
 from sapnet_pipe.stages.segment.solov2.model import SOLOv2
 from sapnet_pipe.stages.segment.weights.checkpoint_keys import from_detectron2, to_detectron2
 from sapnet_pipe.stages.segment.weights.model_file import ModelDescription, load_initial_weights, load_model, save_model

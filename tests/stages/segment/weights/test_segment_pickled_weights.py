@@ -10,11 +10,11 @@ import torch
 from torch.nn.functional import conv2d
 
 from sapnet_pipe.data.errors import UserError
-from sapnet_pipe.stages.segment.builtin import build_solov2
 from sapnet_pipe.stages.segment.config import SegmentBackboneConfig
+from sapnet_pipe.stages.segment.network import build_solov2
+from sapnet_pipe.stages.segment.pixel_format import DETECTRON2_PIXELS, OUR_PIXELS
 from sapnet_pipe.stages.segment.weights.checkpoint_keys import to_detectron2
 from sapnet_pipe.stages.segment.weights.pickled_weights import read_arrays, read_pickled_backbone
-from sapnet_pipe.stages.segment.weights.pixels import DETECTRON2_PIXELS, OUR_PIXELS
 from tests.stages.segment.segment_scenes import tiny_config
 from tests.stages.segment.weights.pickled_backbones import caffe2_names, pickled
 
@@ -38,16 +38,16 @@ def trained() -> dict[str, torch.Tensor]:
 def _built(weights: str, **settings: Any) -> tuple[dict[str, torch.Tensor], SegmentBackboneConfig, list[str]]:
     said: list[str] = []
     backbone = SegmentBackboneConfig(**R50, weights=weights, **settings)
-    model, settled = build_solov2(backbone, tiny_config().head, 2, warn=said.append, load=True)
-    return to_detectron2(model.state_dict()), settled, said
+    model, resolved = build_solov2(backbone, tiny_config().head, 2, warn=said.append, load=True)
+    return to_detectron2(model.state_dict()), resolved, said
 
 
 def test_msra_weights_load_with_their_strides_and_pixels(tmp_path, trained):
-    state, settled, said = _built(pickled(tmp_path / "R-50.pkl", caffe2_names(trained)))
+    state, resolved, said = _built(pickled(tmp_path / "R-50.pkl", caffe2_names(trained)))
     for key, value in trained.items():
         torch.testing.assert_close(state[f"backbone.bottom_up.{key}"], value, rtol=1e-5, atol=1e-7)
-    assert settled.stride_in_1x1
-    assert (settled.norm, settled.freeze_stages) == ("frozen_bn", 2)
+    assert resolved.stride_in_1x1
+    assert (resolved.norm, resolved.freeze_stages) == ("frozen_bn", 2)
     assert "stride_in_1x1" in said[0]
 
 
