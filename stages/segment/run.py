@@ -85,14 +85,7 @@ def run(
     """
     began = time.perf_counter()
     notes = _Notes(quiet)
-    engine, line = choose_engine(config.engine, begun_engine(out) if resume else None)
-    notes.add(line)
-    notes.add(lr_line(config.train))
-    if engine == "builtin" and config.detectron2 != Detectron2Config():
-        notes.add("the settings under detectron2 do not concern engine builtin and change nothing.")
-    if engine == "detectron2" and world_size() > 1:
-        hint = "Start it without torchrun: Detectron2 launches its own processes (detectron2.processes)"
-        raise UserError("settings", "engine", engine, "which does not run under torchrun", hint)
+    engine = _engine(config, begun_engine(out) if resume else None, notes)
     limit_threads()
     device = pick_device(config.device)
     with_alternates = config.loss.mps_weight > 0
@@ -112,19 +105,31 @@ def run(
         quiet=quiet,
     )
     result = _train_by_detectron2(inputs) if engine == "detectron2" else builtin.train(inputs, device)
-    seconds = round(time.perf_counter() - began, 3)
     return SegmentSummary(
         engine=engine,
         **_counts(label_set),
         dropped={**label_set.dropped, **Counter(result.untrained.values())},
         iterations=result.iterations,
         skipped_steps=result.skipped_steps,
-        seconds=seconds,
+        seconds=round(time.perf_counter() - began, 3),
         loss=result.metrics,
         ap=result.ap,
         notes=notes.lines,
         model=str(out / MODEL),
     )
+
+
+def _engine(config: SegmentConfig, begun: str | None, notes: "_Notes") -> str:
+    """Choose the engine and note what that means for the other settings; `begun` is that of the run to resume."""
+    engine, line = choose_engine(config.engine, begun)
+    notes.add(line)
+    notes.add(lr_line(config.train))
+    if engine == "builtin" and config.detectron2 != Detectron2Config():
+        notes.add("the settings under detectron2 do not concern engine builtin and change nothing.")
+    if engine == "detectron2" and world_size() > 1:
+        hint = "Start it without torchrun: Detectron2 launches its own processes (detectron2.processes)"
+        raise UserError("settings", "engine", engine, "which does not run under torchrun", hint)
+    return engine
 
 
 def _train_by_detectron2(inputs: EngineInputs) -> EngineResult:

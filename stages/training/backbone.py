@@ -101,7 +101,6 @@ def build_resnet_fpn(
     width: int = 64,
     freeze_stages: int = 0,
     weights: str | None = None,
-    stride_in_1x1: bool = False,
 ) -> ResNetFpn:
     """Build the network and fill its trunk.
 
@@ -117,7 +116,7 @@ def build_resnet_fpn(
     """
     if weights == "none":
         refuse_untrainable(norm, freeze_stages)
-    trunk = ResNetTrunk(name, norm, width, stride_in_1x1)
+    trunk = ResNetTrunk(name, norm, width)
     if weights == "imagenet":
         load_trunk(trunk, _imagenet_state(name, width), f"imagenet weights of {name}")
     elif weights not in (None, "none"):

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from torch.utils.data import DataLoader, Dataset
 
 from sapnet_pipe.data.errors import UserError
-from sapnet_pipe.stages.training.devices import available_cores
+from sapnet_pipe.stages.training.cores import available_cores
 
 Batch = TypeVar("Batch")
 

@@ -22,10 +22,9 @@ class ResNetTrunk(nn.Module):
 
     Args:
         width: Channels of the stem; the stages have 1, 2, 4, 8 times as many (times 4 with bottlenecks).
-        stride_in_1x1: Put a bottleneck's stride on its first convolution, as the MSRA weights want it.
     """
 
-    def __init__(self, name: ResNetName, norm: NormName, width: int = 64, stride_in_1x1: bool = False) -> None:
+    def __init__(self, name: ResNetName, norm: NormName, width: int = 64) -> None:
         super().__init__()
         block, depths = _LAYERS[name]
         make_norm = norm_layer(norm)
@@ -44,8 +43,6 @@ class ResNetTrunk(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-            if stride_in_1x1 and isinstance(module, Bottleneck) and module.conv2.stride != (1, 1):
-                module.conv1.stride, module.conv2.stride = module.conv2.stride, (1, 1)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Images (B, 3, H, W) to four feature maps (B, channels[i], H/s, W/s), s = 4, 8, 16, 32."""

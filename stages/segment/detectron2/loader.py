@@ -22,7 +22,7 @@ from sapnet_pipe.stages.segment.detectron2.config import head_of
 from sapnet_pipe.stages.segment.detectron2.instances import targets_of_entry
 from sapnet_pipe.stages.segment.detectron2.mapper import MaskMapper, side_choices
 from sapnet_pipe.stages.segment.solov2.heads import MASK_STRIDE
-from sapnet_pipe.stages.training.devices import available_cores
+from sapnet_pipe.stages.training.cores import available_cores
 from sapnet_pipe.stages.training.image_batch import STRIDE
 
 

@@ -34,7 +34,8 @@ from sapnet_pipe.stages.segment.engine import EngineInputs, EngineResult, begun_
 from sapnet_pipe.stages.segment.labels import LabelSet
 from sapnet_pipe.stages.segment.pixel_format import OUR_PIXELS
 from sapnet_pipe.stages.segment.weights.model_file import ModelDescription, save_model
-from sapnet_pipe.stages.training.devices import available_cores, pick_device
+from sapnet_pipe.stages.training.cores import available_cores
+from sapnet_pipe.stages.training.devices import pick_device
 from sapnet_pipe.stages.training.run_files import (
     DETECTRON2_CONFIG,
     DETECTRON2_FAULT,

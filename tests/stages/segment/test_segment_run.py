@@ -87,8 +87,9 @@ def _killed_training(labels: Path, out: Path) -> int:
 import os, signal
 from pathlib import Path
 from tests.stages.segment.segment_scenes import tiny_config
-from sapnet_pipe.stages.segment import run as module
-plain = module.solov2_losses
+from sapnet_pipe.stages.segment import builtin
+from sapnet_pipe.stages.segment.run import run
+plain = builtin.solov2_losses
 count = 0
 def dying(*args, **kwargs):
     global count
@@ -96,10 +97,10 @@ def dying(*args, **kwargs):
     if count == 4:
         os.kill(os.getpid(), signal.SIGKILL)
     return plain(*args, **kwargs)
-module.solov2_losses = dying
+builtin.solov2_losses = dying
 config = tiny_config(image={{"short_sides": [64, 96]}}, train={{"max_iterations": 5}})
 labels = Path({str(labels)!r})
-module.run(labels, labels.parent / "images", Path({str(out)!r}), config, quiet=True)
+run(labels, labels.parent / "images", Path({str(out)!r}), config, quiet=True)
 """
     environment = child_environment()
     return subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode

@@ -43,13 +43,6 @@ def test_frozen_stages_have_no_gradient_and_keep_their_statistics() -> None:
     assert net.trunk.get_submodule("layer2").training
 
 
-def test_strides_move_to_the_first_convolution_for_msra_weights() -> None:
-    net = build_resnet_fpn("resnet50", width=16, fpn_channels=8, stride_in_1x1=True)
-    block = net.trunk.get_submodule("layer2.0")
-    assert (block.conv1.stride, block.conv2.stride) == ((2, 2), (1, 1))
-    assert net.trunk(torch.randn(1, 3, 64, 64))[3].shape[-1] == 2
-
-
 def test_random_weights_that_could_never_train_are_refused() -> None:
     with pytest.raises(UserError, match=r"backbone\.norm = frozen_bn"):
         build_resnet_fpn("resnet18", norm="frozen_bn", weights="none")
