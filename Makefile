@@ -1,4 +1,4 @@
-# make demo   the whole job on rendered scenes, about ten minutes on two cores
+# make demo   the whole job on rendered scenes, five minutes on two cores; ARGS=--full adds the yardsticks: eight
 # make test   the tests, ruff and mypy
 # Both set up everything themselves in $(VENV).
 
@@ -9,8 +9,9 @@ RUNTIME := $(VENV)/.runtime-installed
 DEV := $(VENV)/.dev-installed
 PAGES := $(VENV)/.docs-installed
 OUT ?= runs/demo
-# Waiting OpenMP threads sleep instead of spinning: on a shared machine that is several times faster.
+# Waiting OpenMP threads sleep, after some microseconds, instead of spinning: see main() in pipeline/cli.py.
 export OMP_WAIT_POLICY ?= PASSIVE
+export GOMP_SPINCOUNT ?= 2000
 
 # What Detectron2 imports, for its tests on a source folder.
 DETECTRON2_NEEDS := fvcore iopath omegaconf hydra-core yacs cloudpickle tabulate termcolor matplotlib

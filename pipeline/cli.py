@@ -73,8 +73,10 @@ def _version(
 
 def main() -> None:
     """Run the command line. Exit codes: 0 done, 2 the user can fix it, 1 our fault, 130 interrupted."""
-    # Spinning OpenMP threads make a busy machine many times slower; torch reads this when it is imported, later on.
+    # Read by torch's OpenMP when it is imported, later on. Threads that spin while they wait make a busy machine many
+    # times slower; GNU's may spin for some microseconds, which is less than it takes to wake them.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     sys.exit(run(sys.argv[1:]))
 
 

@@ -40,19 +40,21 @@ def draw_training_pictures(out: Path, predictions: Path, count: int) -> None:
 
 
 def draw_test_pictures(out: Path, count: int) -> None:
-    """Truth and both models' predictions of the first `count` test scenes."""
+    """Truth and predictions of the first `count` test scenes, by every model that was trained."""
     truth = read_instances(out / "test" / "instances.json")
     true_masks = _by_image(truth)
     from_pseudo = _detections(out / "solov2-pseudo" / TEST_PREDICTIONS)
-    from_true = _detections(out / "solov2-true" / TEST_PREDICTIONS)
+    yardstick = out / "solov2-true" / TEST_PREDICTIONS
+    from_true = _detections(yardstick) if yardstick.is_file() else None
     for image_id in list(truth.images)[:count]:
         image = truth.images[image_id]
         panels = [
             Panel("photograph", {}, {}),
             Panel("truth", true_masks.get(image_id, {}), {}),
             Panel("trained on pseudo labels", from_pseudo.get(image_id, {}), {}),
-            Panel("trained on true masks", from_true.get(image_id, {}), {}),
         ]
+        if from_true is not None:
+            panels.append(Panel("trained on true masks", from_true.get(image_id, {}), {}))
         _draw(out / "pictures" / f"test_{image.file_name}", out / "test" / "images", image, panels)
 
 

@@ -1,8 +1,11 @@
 """How much the demo renders and trains."""
 
+from typing import Annotated
+
 from pydantic import Field
 
 from sapnet_pipe.pipeline.inputs import PlainSettings
+from sapnet_pipe.stages.flags import FLAG
 
 
 class SceneSettings(PlainSettings, frozen=True, extra="forbid"):
@@ -15,6 +18,9 @@ class SceneSettings(PlainSettings, frozen=True, extra="forbid"):
 class DemoSettings(SceneSettings, frozen=True, extra="forbid"):
     """Settings of `demo`."""
 
+    full: Annotated[bool, FLAG] = Field(
+        default=False, description="Also train the yardsticks: single MIL, and SOLOv2 on the true masks."
+    )
     pictures: int = Field(default=16, ge=0, description="Scenes of either set to draw.")
     select_iterations: int | None = Field(default=None, gt=0, description="Of each selector; else the preset demo's.")
     segment_iterations: int | None = Field(default=None, gt=0, description="Of each SOLOv2; else the preset demo's.")
