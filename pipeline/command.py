@@ -45,8 +45,8 @@ def typer_command(text: str, work: Work) -> TyperCommand:
 
 def models_of(work: Work) -> tuple[type[Inputs], type[BaseModel]]:
     """The inputs and the settings of a command."""
-    hints = get_type_hints(work)
-    inputs, settings = [*(hints[name] for name in inspect.signature(work).parameters), PlainSettings][:2]
+    *models, _ = get_type_hints(work).values()
+    inputs, settings = [*models, PlainSettings][:2]
     return inputs, settings
 
 
