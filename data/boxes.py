@@ -38,12 +38,6 @@ def box_iou(a_xyxy: ArrayLike, b_xyxy: ArrayLike) -> Floats:
     return np.asarray(np.divide(inter, union, out=np.zeros_like(inter), where=union > 0))
 
 
-def pairwise_iou(a_xyxy: ArrayLike, b_xyxy: ArrayLike) -> Floats:
-    """(N, 4) and (M, 4) XYXY -> (N, M) float32, the IoU of every box of `a` with every box of `b`."""
-    a, b = np.asarray(a_xyxy).reshape(-1, 4), np.asarray(b_xyxy).reshape(-1, 4)
-    return box_iou(a[:, None], b[None])
-
-
 def mask_to_box(mask: NDArray[np.bool_]) -> Floats:
     """(H, W) bool -> (4,) float32 XYXY around its True pixels, right and bottom exclusive; zeros if there is none."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))

@@ -21,8 +21,6 @@ _UNDO_QUARTER_TURN = {
 }
 _DEEP_GREY = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 
-Pixels = NDArray[np.uint8]
-
 
 def read_image(
     path: Path,
@@ -31,7 +29,7 @@ def read_image(
     *,
     file: str | PathLike[str] | None = None,
     field: str = "file_name",
-) -> Pixels:
+) -> NDArray[np.uint8]:
     """Decode an image to RGB.
 
     EXIF orientation: the annotation decides. If its size is that of the turned image (as viewers show it), the image
@@ -147,7 +145,7 @@ def _should_turn(
     raise UserError(*blamed, str(path), problem, "Give the original image, or correct height and width")
 
 
-def _to_rgb(image: Image.Image, path: Path, blamed: tuple[str | PathLike[str], str]) -> Pixels:
+def _to_rgb(image: Image.Image, path: Path, blamed: tuple[str | PathLike[str], str]) -> NDArray[np.uint8]:
     if image.mode in _DEEP_GREY:
         grey = np.asarray(image).astype(np.int64)
         if grey.size and (grey.min() < 0 or grey.max() > 65535):

@@ -1,5 +1,4 @@
-"""Large JSON files, entry by entry: COCO files are written an annotation a line, whole or not at all, and one list of a
-file that is too large to be held is read entry by entry."""
+"""COCO files too large for memory: written an annotation at a time, and read a list at a time, entry by entry."""
 
 import json
 import tempfile
@@ -16,7 +15,8 @@ from sapnet_pipe.data.coco.instances import Category, ImageRecord
 from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.data.files import atomic_path, disk_errors
 
-_IN_MEMORY = 64_000_000  # bytes of annotations that wait to be sorted without a file
+_IN_MEMORY = 64_000_000  # bytes of annotations that wait in memory to be sorted; more of them wait in a file
+_CHUNK = 1 << 20  # bytes that are parsed at once
 
 
 def write_coco(
@@ -33,7 +33,7 @@ def write_coco(
     Args:
         annotations: Taken one by one, so that they need not be in memory together.
         by_id: Put the annotations in ascending order of their ids; many of them wait in a file beside `path`.
-    Raises: ValueError for a value that JSON has not, such as NaN; UserError if it cannot be written.
+    Raises: ValueError for a value that JSON cannot hold, such as NaN; UserError if it cannot be written.
     """
     image_entries = (
         {"id": image.image_id, "file_name": image.file_name, "height": image.height, "width": image.width}
@@ -51,6 +51,30 @@ def write_coco(
         file.write("\n}\n")
 
 
+def stream_entries(path: Path, key: str, *, label: str = "", quiet: bool = True) -> Iterator[dict[str, Any]]:
+    """The entries of the list `key` of the file's object, in order; memory holds one.
+
+    Args:
+        label: Of the progress bar, which counts bytes.
+    Raises: UserError if the file cannot be read, is not JSON, or an entry is not an object; a file without the list
+        has no entries.
+    """
+    with disk_errors(path):
+        file = path.open("rb")
+    with file, tqdm(total=path.stat().st_size, desc=label, unit="B", unit_scale=True, disable=quiet) as bar:
+        try:
+            # Whole numbers stay int and others become float, as with json.loads; NaN is refused.
+            for index, entry in enumerate(ijson.items(file, f"{key}.item", use_float=True, buf_size=_CHUNK)):
+                if type(entry) is not dict:
+                    raise UserError(path, f"{key}[{index}]", entry, "which is not an object", "Give an object")
+                yield entry
+                bar.update(file.tell() - bar.n)
+        except (ijson.JSONError, UnicodeDecodeError, OverflowError) as error:
+            position = f"near byte {file.tell()}"
+            hint = "Write the file again, or give another"
+            raise UserError(path, position, "content", f"not valid JSON ({error})", hint) from error
+
+
 def _by_id(entries: Iterable[Mapping[str, Any]], folder: Path) -> Iterator[str]:
     """The entries' JSON in ascending order of their ids; memory holds two numbers of each."""
     ids, offsets = array("q"), array("q", [0])
@@ -65,30 +89,3 @@ def _by_id(entries: Iterable[Mapping[str, Any]], folder: Path) -> Iterator[str]:
 
 def _dump(value: Mapping[str, Any]) -> str:
     return json.dumps(value, allow_nan=False, ensure_ascii=False)
-
-
-_CHUNK = 1 << 20
-
-
-def stream_entries(path: Path, key: str, *, label: str = "", quiet: bool = True) -> Iterator[dict[str, Any]]:
-    """The entries of the list `key` of the file's object, in order; memory holds one.
-
-    Args:
-        label: Of the progress bar, which counts bytes.
-    Raises: UserError if the file cannot be read, is not JSON, or an entry is not an object; a file without the list
-        has no entries.
-    """
-    with disk_errors(path):
-        file = path.open("rb")
-    with file, tqdm(total=path.stat().st_size, desc=label, unit="B", unit_scale=True, disable=quiet) as bar:
-        try:
-            # Ints stay ints, other numbers become floats, as json.loads has it; NaN is not JSON here.
-            for index, entry in enumerate(ijson.items(file, f"{key}.item", use_float=True, buf_size=_CHUNK)):
-                if type(entry) is not dict:
-                    raise UserError(path, f"{key}[{index}]", entry, "which is not an object", "Give an object")
-                yield entry
-                bar.update(file.tell() - bar.n)
-        except (ijson.JSONError, UnicodeDecodeError, OverflowError) as error:
-            position = f"near byte {file.tell()}"
-            hint = "Write the file again, or give another"
-            raise UserError(path, position, "content", f"not valid JSON ({error})", hint) from error

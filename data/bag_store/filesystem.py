@@ -37,7 +37,7 @@ _Result = TypeVar("_Result")
 
 
 class StoreFolder(Protocol):
-    """What a store needs of the folder that it lies in; names are plain file names in it."""
+    """What a store needs from its folder; names are plain names of files in it."""
 
     def at(self, name: str) -> str:
         """How messages name a file."""
@@ -61,7 +61,7 @@ class StoreFolder(Protocol):
         """Remove a file if it is there."""
 
     def held(self) -> AbstractContextManager[None]:
-        """Be its only writer as far as its file system can tell; what a killed writer left half done is removed."""
+        """Be its only writer, where its file system can tell; what a killed writer left half done is removed."""
 
 
 def parse_location(text: str) -> Location:

@@ -29,7 +29,7 @@ def shard_name(index: int) -> str:
 
 
 class BagWriter:
-    """Writes one store; the shards themselves are the journal of what is done.
+    """Writes one store; its shards are the only record of what is done.
 
     A shard is written whole under its final name and carries the fingerprint and its place, so a restart keeps every
     shard that is there and makes the others. `manifest.json` comes last. Get one from `open_writer`.
@@ -226,6 +226,6 @@ def open_writer(
         try:
             yield writer
         finally:
-            # What lies on disk counts: an interruption may come between a shard's renaming and its entry.
+            # The files on the disk decide: an interruption may come between a shard's renaming and its entry here.
             if writer.manifest is None and not writer.has_shards and not any(map(is_shard_name, folder.names())):
                 folder.remove(PARTIAL_MANIFEST)

@@ -1,4 +1,4 @@
-"""Work off the critical path: what is needed next is fetched ahead, what is done with goes to another thread."""
+"""Work off the critical path: what is needed next is fetched ahead, what can wait goes to another thread."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +17,7 @@ def fetched_ahead(
 ) -> Iterator[Iterator[tuple[Item, Future[Result]]]]:
     """Yield an iterator over the items and what `fetch`, in a thread, makes of each; up to `ahead` wait in memory.
 
-    An exception of `fetch` lies in its future. On leaving, what is not begun is given up.
+    An exception of `fetch` lies in its future. On leaving, calls that have not begun are cancelled.
     """
     pool = ThreadPoolExecutor(1, thread_name_prefix="read")
     waiting: deque[tuple[Item, Future[Result]]] = deque()
@@ -59,7 +59,7 @@ class InBackground:
         return future
 
     def check(self) -> None:
-        """Raises: what a call that is done raised, so that nobody works on for nothing."""
+        """Raises: what a finished call raised, so that no more work is done in vain."""
         while self._pending and self._pending[0].done():
             self._pending.popleft().result()
 

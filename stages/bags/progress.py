@@ -48,9 +48,9 @@ class Rates:
     """How a run spent its time; None where it had nothing to do.
 
     Args:
-        images_per_second: Of the images that it made.
+        images_per_second: Of the images whose bags it made.
         encoder_share, decoder_share: Of its time, in [0, 1].
-        host_share: The rest: what the device waited for images, codes and disks, and loading the weights.
+        host_share: The rest: what the device waited for images, RLEs and disks, and loading the weights.
     """
 
     images_per_second: float | None = None

@@ -23,7 +23,7 @@ from sapnet_pipe.stages.bags.sam.checkpoints import checkpoint_sha256
 from sapnet_pipe.stages.bags.tasks import Kept, ShardTask, encode_task
 from sapnet_pipe.stages.bags.worker import BagJob, BagWorker
 
-_DEATHS = 10  # of workers over one shard, after which it is not chance
+_DEATHS = 10  # of workers on one shard, after which it is no accident
 _AHEAD = 2  # shards in a worker's hands, so that none waits for the next
 _LOOK_SECONDS, _ANSWER_SECONDS = 1.0, 20.0
 
@@ -81,7 +81,7 @@ class WorkerPool:
     ) -> Iterator[tuple[ShardTask, EncodedShard] | None]:
         """Yield the shards as they are made, in any order; None now and then while nothing is.
 
-        Raises: UserError that a worker raised, or if workers die over one shard again and again.
+        Raises: UserError that a worker raised, or if workers die on one shard again and again.
         """
         waiting = deque(tasks)
         hands: dict[int, deque[tuple[Any, ShardTask]]] = {place: deque() for place in self._workers}
@@ -126,7 +126,7 @@ class WorkerPool:
     def _replace(self, place: int, task: ShardTask) -> None:
         self._deaths[task.index] += 1
         if self._deaths[task.index] == _DEATHS:
-            problem = f"over which {_DEATHS} workers died, perhaps for want of memory"
+            problem = f"on which {_DEATHS} workers died, perhaps because memory ran out"
             hint = "Read Ray's logs of them, or give them more memory with fewer --set workers=N"
             raise UserError("--ray", "shard", task.index, problem, hint)
         self._workers[place] = self._start()
@@ -134,7 +134,7 @@ class WorkerPool:
 
 @contextmanager
 def worker_pool(job: BagJob, fingerprint: str, tasks: int) -> Iterator[WorkerPool]:
-    """Connect to the cluster of `job.config.ray`, or start one here, and start workers that `tasks` shards keep busy.
+    """Connect to the cluster of `job.config.ray`, or start one on this machine, and start workers for `tasks` shards.
 
     Raises: UserError if Ray is not installed or cannot be reached.
     """
@@ -142,19 +142,19 @@ def worker_pool(job: BagJob, fingerprint: str, tasks: int) -> Iterator[WorkerPoo
     threads = torch.get_num_threads()
     _connect(ray, str(config.ray))
     try:
-        count, share = _shares(ray.cluster_resources(), config, threads, tasks)
+        count, resources = _worker_resources(ray.cluster_resources(), config, threads, tasks)
         weights = checkpoint_sha256(config.sam, config.checkpoint)
-        maker, shared = ray.remote(ShardMaker).options(max_restarts=0, **share), ray.put(job)
+        maker, shared = ray.remote(ShardMaker).options(max_restarts=0, **resources), ray.put(job)
         pool = WorkerPool(ray, lambda: maker.remote(shared, fingerprint, weights, threads), count)
         try:
             yield pool
         finally:
             pool.stop()
     finally:
-        ray.shutdown()  # of a cluster that was there before, this only takes leave
+        ray.shutdown()  # a cluster that was there before goes on; this only disconnects from it
 
 
-def _shares(
+def _worker_resources(
     resources: Mapping[str, float], config: BagsConfig, threads: int, tasks: int
 ) -> tuple[int, dict[str, float]]:
     """How many workers there are, and what each takes of the cluster: a GPU, or the cores for its threads."""

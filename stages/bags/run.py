@@ -41,7 +41,7 @@ class BagsSummary:
         failed_images: Without bags because they could not be read; the manifest lists them with the reason.
         bytes: Size of all shards.
         seconds: Time that this run took.
-        images_per_second, encoder_share, decoder_share, host_share: How it was spent; see `progress.Rates`.
+        images_per_second, encoder_share, decoder_share, host_share: How that time was spent; see `progress.Rates`.
     """
 
     out: Location

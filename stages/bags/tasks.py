@@ -1,4 +1,4 @@
-"""What is to be done for one shard, and its bytes when that is done: here, in a thread, or on another machine."""
+"""What is to be done for one shard, and its bytes when that is done: in this process or on another machine."""
 
 import re
 from collections import Counter

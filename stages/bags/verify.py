@@ -1,4 +1,4 @@
-"""Checking a bag store to the last bit: checksums, schema, order, counts, and every mask against its box and area."""
+"""Checking all of a bag store: checksums, schema, order, RLEs, and every mask against its box and area."""
 
 import hashlib
 import math

@@ -1,4 +1,4 @@
-"""Making the bags of one shard: the unit of work, here and on other processes and machines.
+"""Making the bags of one shard: the unit of work, in this process, in others and on other machines.
 
 A `BagJob` says what is to be made and can be pickled. A `BagWorker` holds the loaded SAM and makes any shard of its
 job; the same job and image ids give the same bags, whoever makes them and whatever was made before.
@@ -29,7 +29,7 @@ from sapnet_pipe.stages.bags.sam.checkpoints import checkpoint_path
 from sapnet_pipe.stages.bags.sam.options import encode_batch, repeatable, sam_options
 from sapnet_pipe.stages.training.devices import pick_device
 
-_IMAGES_IN_HAND = 2  # whose masks wait for their run-length codes: at 60 points some 300 MB each
+_IMAGES_IN_HAND = 2  # whose masks wait for their RLEs: at 60 points some 300 MB each
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class BagWorker:
     """A loaded SAM, `sam`, on `device`, and the job it works for; `batch` images are encoded at once.
 
     While the device encodes and decodes, one thread reads and scales the images that come next, and another makes
-    run-length codes and bags of the masks before.
+    the RLEs and bags of the masks before.
     """
 
     def __init__(self, job: BagJob, *, quiet: bool = False) -> None:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from sapnet_pipe.data.boxes import box_area, mask_to_box, pairwise_iou, xywh_to_xyxy, xyxy_to_xywh
+from sapnet_pipe.data.boxes import box_area, box_iou, mask_to_box, xywh_to_xyxy, xyxy_to_xywh
 
 
 @pytest.mark.parametrize(
@@ -23,14 +23,14 @@ def test_inverted_boxes_have_no_area():
     np.testing.assert_array_equal(box_area([[0, 0, 2, 3], [2, 3, 0, 0], [1, 1, 1, 5]]), [6, 0, 0])
 
 
-def test_pairwise_iou_by_hand():
-    a = [[0, 0, 4, 4], [0, 0, 0, 0]]
+def test_iou_by_hand():
+    a = [[[0, 0, 4, 4]], [[0, 0, 0, 0]]]
     b = [[0, 0, 4, 4], [2, 2, 6, 6], [4, 0, 8, 4], [0, 0, 0, 0]]
-    np.testing.assert_allclose(pairwise_iou(a, b), [[1, 4 / 28, 0, 0], [0, 0, 0, 0]], rtol=1e-6)
+    np.testing.assert_allclose(box_iou(a, b), [[1, 4 / 28, 0, 0], [0, 0, 0, 0]], rtol=1e-6)
 
 
-def test_pairwise_iou_of_no_boxes_has_no_rows():
-    assert pairwise_iou(np.zeros((0, 4)), [[0, 0, 1, 1]]).shape == (0, 1)
+def test_iou_of_no_boxes_has_no_rows():
+    assert box_iou(np.zeros((0, 1, 4)), [[0, 0, 1, 1]]).shape == (0, 1)
 
 
 def test_mask_box_has_exclusive_right_and_bottom():

@@ -74,7 +74,7 @@ class EncodedImage:
 
 
 class SamPrompter:
-    """A SAM that is asked for masks: first `prepare` and `encode`, then any prompts on what came of them."""
+    """A SAM that is asked for masks: first `prepare` and `encode`, then any prompts on the encoded image."""
 
     def __init__(self, sam: Sam, options: SamOptions = EXACT) -> None:
         """Args: sam: In evaluation mode; on the fast path its encoder is changed in place."""
@@ -101,7 +101,7 @@ class SamPrompter:
 
     @torch.inference_mode()
     def encode(self, images: Sequence[PreparedImage]) -> list[EncodedImage]:
-        """Embed images: together on the fast path; one by one on the exact one, where company would change bits."""
+        """Embed images: together on the fast path; one by one on the exact one, where batching would change bits."""
         size = 1 if self._options.fast is None else max(1, len(images))
         position_code, encoded = self.position_code(), []
         for start in range(0, len(images), size):
@@ -112,7 +112,7 @@ class SamPrompter:
                 height, width = image.pixels.shape[1:]
                 encoded.append(EncodedImage(feature, position_code, image.original_size, (height, width)))
         if self._sam.device.type == "cuda":
-            torch.cuda.synchronize(self._sam.device)  # the decoder would wait all the same, and not know for what
+            torch.cuda.synchronize(self._sam.device)  # the decoder would wait for it, and be charged
         return encoded
 
     @torch.inference_mode()
@@ -197,19 +197,19 @@ def load_sam(model: str, path: Path, device: torch.device, options: SamOptions =
     return SamPrompter(sam.eval().requires_grad_(False).to(device), options)
 
 
-def _check_architecture(model: str, own: dict[str, Tensor], state: dict[str, Tensor], path: Path) -> None:
+def _check_architecture(model: str, expected: dict[str, Tensor], state: dict[str, Tensor], path: Path) -> None:
     hint = f"Give the checkpoint of {model}, or another --sam"
     there = state.get(_WIDTH_KEY)
     name = _WIDTHS.get(there.shape[-1]) if isinstance(there, Tensor) and there.ndim == 4 else None
     if name is not None and name != model:
         raise UserError(path, _WIDTH_KEY, name, f"so this is the network {name}, not {model}", hint)
-    for key in [*own, *state]:
+    for key in [*expected, *state]:
         if key not in state:
             raise UserError(path, key, "missing", f"so these are not the weights of {model}", hint)
-        if key not in own:
+        if key not in expected:
             raise UserError(path, key, "unknown", f"so these are not the weights of {model}", hint)
-        if not isinstance(state[key], Tensor) or state[key].shape != own[key].shape:
+        if not isinstance(state[key], Tensor) or state[key].shape != expected[key].shape:
             shape = tuple(getattr(state[key], "shape", ()))
-            raise UserError(path, key, shape, f"but {model} has the shape {tuple(own[key].shape)}", hint)
+            raise UserError(path, key, shape, f"but {model} has the shape {tuple(expected[key].shape)}", hint)
         if not torch.isfinite(state[key]).all():
             raise UserError(path, key, "NaN or infinity", "so the weights are damaged", hint)

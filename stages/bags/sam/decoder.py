@@ -1,7 +1,7 @@
-"""SAM's prompt encoder and mask decoder at less than their price, bit for bit.
+"""SAM's prompt encoder and mask decoder made faster, bit for bit.
 
-Two thirds of what a prompt costs lie on the image side of the decoder. In its first layer that side is the same for
-every prompt without a mask, so its projections are made once per image. And oneDNN's transposed convolutions are
+Two thirds of the time of a prompt go to the image side of the decoder. In its first layer that side is the same for
+every prompt without a mask, so its projections are computed once per image. And oneDNN's transposed convolutions are
 several times faster for weights that lie in memory with the channels last. The modules and the weights' values are
 SAM's own: only their `forward` is replaced, and only while a prompt is decoded.
 """

@@ -20,7 +20,7 @@ _DECODE_BATCH = {"cuda": 32, "mps": 8}
 def sam_options(config: BagsConfig, device: torch.device) -> SamOptions:
     """How SAM shall compute on `device`.
 
-    Raises: UserError for what does not pay on a CPU: float16, for which it has no arithmetic, and `torch.compile`.
+    Raises: UserError for what does not pay off on a CPU: float16, which it computes slowly, and `torch.compile`.
     """
     innermost = RECIPES[config.recipe].second_point == "innermost"
     if not config.fast:

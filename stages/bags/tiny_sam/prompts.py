@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from sapnet_pipe.data.boxes import mask_to_box
 from sapnet_pipe.data.scenes import Scene, render_scene
 from sapnet_pipe.data.scenes.dataset import TINY_SAM_TRAIN
 from sapnet_pipe.stages.bags.tiny_sam.model import IMAGE_SIZE
@@ -133,8 +134,7 @@ def _draw_point(mask: NDArray[np.bool_], rng: np.random.Generator) -> tuple[int,
 
 
 def _jittered_box(mask: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.float32]:
-    y, x = np.nonzero(mask)
-    box = np.array([x.min(), y.min(), x.max() + 1, y.max() + 1], np.float32)
+    box = mask_to_box(mask)
     side = np.array([box[2] - box[0], box[3] - box[1]] * 2)
     jitter = np.clip(rng.standard_normal(4) * 0.04 * side, -8, 8)
     return np.clip(box + jitter, 0, IMAGE_SIZE).astype(np.float32)

@@ -86,7 +86,7 @@ def test_every_shard_is_made_once_though_workers_die_at_random(seed):
 
 def test_a_shard_that_kills_every_worker_is_named():
     pool, _ = _pool(lambda task: task.index != 2)
-    with pytest.raises(UserError, match=r"shard = 2, over which 10 workers died.*memory"):
+    with pytest.raises(UserError, match=r"shard = 2, on which 10 workers died.*memory"):
         _made(pool, 6)
 
 
@@ -121,7 +121,7 @@ def test_a_fault_of_ours_in_a_worker_stays_one():
     ],
 )
 def test_workers_and_what_they_take_of_the_cluster(resources, settings, tasks, count, share):
-    assert ray_workers._shares(resources, BagsConfig(**settings), 4, tasks) == (count, share)
+    assert ray_workers._worker_resources(resources, BagsConfig(**settings), 4, tasks) == (count, share)
 
 
 def test_without_ray_the_message_says_what_to_install(tmp_path, points, images_dir, config, monkeypatch):
