@@ -152,8 +152,8 @@ def _imagenet_state(name: ResNetName, width: int) -> dict[str, Any]:
 def _trunk_state(state: dict[str, Any]) -> dict[str, Any]:
     """Torchvision's names, also out of a whole network of ours."""
     prefix = "backbone.trunk."
-    own = {name.removeprefix(prefix): value for name, value in state.items() if str(name).startswith(prefix)}
-    return own or state
+    inside = {name.removeprefix(prefix): value for name, value in state.items() if str(name).startswith(prefix)}
+    return inside or state
 
 
 def load_trunk(trunk: ResNetTrunk, state: dict[str, Any], source: str) -> None:
@@ -161,8 +161,8 @@ def load_trunk(trunk: ResNetTrunk, state: dict[str, Any], source: str) -> None:
 
     Raises: UserError, blaming `source`, unless every key of the trunk is there and fits.
     """
-    state, own = _trunk_state(state), trunk.state_dict()
-    for key, tensor in own.items():
+    state, expected = _trunk_state(state), trunk.state_dict()
+    for key, tensor in expected.items():
         found = state.get(key)
         if key.endswith("num_batches_tracked") and found is None:
             continue
@@ -171,4 +171,4 @@ def load_trunk(trunk: ResNetTrunk, state: dict[str, Any], source: str) -> None:
             value = None if found is None else tuple(getattr(found, "shape", ()))
             hint = "Give weights with torchvision's key names for this backbone, or another backbone"
             raise UserError(source, key, value, problem, hint)
-    trunk.load_state_dict({k: v for k, v in state.items() if k in own}, strict=False)
+    trunk.load_state_dict({k: v for k, v in state.items() if k in expected}, strict=False)

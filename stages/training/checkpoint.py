@@ -72,7 +72,7 @@ def load_tensors(path: Path, map_location: str | torch.device = "cpu") -> dict[s
         Path(path).open("rb").close()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # torch wonders about old pickles; refused or not, we say so
+            warnings.simplefilter("ignore", UserWarning)  # about old pickles: what cannot be loaded is reported below
             content = torch.load(path, map_location=map_location, weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise UserError(path, "content", Path(path).name, _why_not_tensors(error), _HINT) from error
@@ -93,15 +93,15 @@ def load_weights(model: torch.nn.Module, state: dict[str, Any], path: Path) -> N
 
     Raises: UserError naming the first key that is missing, unknown or of another shape.
     """
-    own = model.state_dict()
-    for key in own.keys() | state.keys():
+    expected = model.state_dict()
+    for key in expected.keys() | state.keys():
         problem = ""
         if key not in state:
             problem = "which the checkpoint lacks"
-        elif key not in own:
+        elif key not in expected:
             problem = "which this network does not have"
-        elif not isinstance(state[key], torch.Tensor) or state[key].shape != own[key].shape:
-            problem = f"another shape than this network has, {tuple(own[key].shape)}"
+        elif not isinstance(state[key], torch.Tensor) or state[key].shape != expected[key].shape:
+            problem = f"another shape than this network has, {tuple(expected[key].shape)}"
         if problem:
             value = tuple(state[key].shape) if isinstance(state.get(key), torch.Tensor) else key
             raise UserError(path, f"model.{key}", value, problem, "Use the settings that the checkpoint was made with")

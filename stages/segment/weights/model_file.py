@@ -79,10 +79,10 @@ def load_initial_weights(model: SOLOv2, path: Path, *, stride_in_1x1: bool | Non
         _require_stride(description.backbone.stride_in_1x1, stride_in_1x1, path)
     pixels = DETECTRON2_PIXELS if description is None else description.pixels
     state = _completed(model, _ours(found, pixels, path))
-    own = model.state_dict()
-    classes = [key for key in own if key.startswith("ins_head.cate_pred.")]
-    others = [key for key in classes if key in state and state[key].shape != own[key].shape]
-    load_weights(model, {**state, **{key: own[key] for key in others}}, path)
+    expected = model.state_dict()
+    classes = [key for key in expected if key.startswith("ins_head.cate_pred.")]
+    others = [key for key in classes if key in state and state[key].shape != expected[key].shape]
+    load_weights(model, {**state, **{key: expected[key] for key in others}}, path)
     return others
 
 
