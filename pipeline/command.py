@@ -75,14 +75,29 @@ def run_work(work: Work, given: Mapping[str, Any]) -> tuple[Report, Inputs]:
         given: By parameter what stood on the command line; None, or an empty list, means "not given".
     """
     values = {name: value for name, value in given.items() if value not in (None, [], ())}
+    return do_work(work, _given(values, input_rows(work)), flags=_given(values, flag_rows(work)))
+
+
+def do_work(
+    work: Work,
+    given: Mapping[str, Any],
+    *,
+    flags: Mapping[str, Any] | None = None,
+    values: Mapping[str, Any] | None = None,
+) -> tuple[Report, Inputs]:
+    """Do the work on these inputs, with the settings of their preset, file and assignments, `flags` and `values`.
+
+    Raises: UserError naming the first input or setting at fault, and as the work itself.
+    """
     input_model, settings_model = models_of(work)
-    inputs = resolve_settings(input_model, flags=_given(values, input_rows(work)))
+    inputs = resolve_settings(input_model, flags=given)
     settings = resolve_settings(
         settings_model,
         preset=_preset(inputs),
         file=inputs.config,
         assignments=inputs.assign,
-        flags=_given(values, flag_rows(work)),
+        flags=flags,
+        values=values,
     )
     alone = len(inspect.signature(work).parameters) == 1
     return work(inputs) if alone else work(inputs, settings), inputs

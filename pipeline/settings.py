@@ -35,6 +35,7 @@ def resolve_settings(
     file: Path | None = None,
     assignments: Sequence[str] = (),
     flags: Mapping[str, Any] | None = None,
+    values: Mapping[str, Any] | None = None,
 ) -> Model:
     """One validated settings model.
 
@@ -44,20 +45,22 @@ def resolve_settings(
         file: TOML file of nested values.
         assignments: ``key.subkey=value`` texts; a value is read as TOML, else taken as a string.
         flags: Values of the command line's own flags; None means "not given".
+        values: Nested values of a Python program.
     Raises: UserError naming the first setting at fault.
     """
-    values: dict[str, Any] = {}
+    resolved: dict[str, Any] = {}
     origin: dict[str, str] = {}
-    _overlay(values, dict(preset or {}), origin, "preset")
+    _overlay(resolved, dict(preset or {}), origin, "preset")
     if file is not None:
-        _overlay(values, read_toml(file), origin, str(file))
+        _overlay(resolved, read_toml(file), origin, str(file))
     for text in assignments:
-        _overlay(values, _assignment(text), origin, "--set")
+        _overlay(resolved, _assignment(text), origin, "--set")
     for key, value in (flags or {}).items():
         if value is not None:
-            _overlay(values, {key: value}, origin, f"--{key.replace('_', '-')}")
+            _overlay(resolved, {key: value}, origin, f"--{key.replace('_', '-')}")
+    _overlay(resolved, dict(values or {}), origin, "settings")
     try:
-        return model.model_validate(values)
+        return model.model_validate(resolved)
     except ValidationError as error:
         raise _named(error, origin, model) from error
 

@@ -40,7 +40,7 @@ def predict(inputs: PredictInputs, settings: PredictSettings) -> Report:
     images, out, draw = inputs.images, inputs.out, inputs.draw
     _require_new(out, inputs.images_json, draw)
     require_folder(images, "--images")
-    _require_model(inputs.run)
+    require_model(inputs.run)
 
     from sapnet_pipe.stages.segment.predict import run
 
@@ -75,7 +75,7 @@ def _require_new(out: Path, images_json: Path | None, draw: Path | None) -> None
         require_new_folder(draw, "--draw")
 
 
-def _require_model(run_dir: Path) -> None:
+def require_model(run_dir: Path) -> None:
     """Raises: UserError if the folder is not that of a finished training."""
     from sapnet_pipe.stages.segment.engine import begun_engine
 

@@ -72,7 +72,7 @@ def run(
     target = pick_device(device)
     model, description = load_model(run_dir / MODEL if run_dir.is_dir() else run_dir)
     records, others = images_of_folder(images_dir) if images_json is None else (images_of_file(images_json), 0)
-    test = _changed(description.test, max_per_image, batch_size)
+    test = changed_test(description.test, max_per_image, batch_size)
     dropped: Counter[str] = Counter()
     results = coco_results(
         model, records, images_dir, source=images_json or images_dir, categories=description.categories,
@@ -85,7 +85,8 @@ def run(
     return PredictSummary(len(records), count, others, dict(dropped), seconds, str(out), str(ids))
 
 
-def _changed(test: InferenceConfig, max_per_image: int | None, batch_size: int | None) -> InferenceConfig:
+def changed_test(test: InferenceConfig, max_per_image: int | None, batch_size: int | None = None) -> InferenceConfig:
+    """The settings with those that are given in place of the training's."""
     changes = {"max_per_image": max_per_image, "batch_size": batch_size}
     return InferenceConfig.model_validate({**test.model_dump(), **{k: v for k, v in changes.items() if v is not None}})
 

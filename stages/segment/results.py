@@ -3,9 +3,11 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from sapnet_pipe.data.boxes import xyxy_to_xywh
@@ -47,20 +49,53 @@ def coco_results(
     Yields: ``{image_id, category_id, segmentation, bbox, score}``; by image, then falling score.
     Raises: UserError for a photograph that cannot be read.
     """
-    model.to(device).to(memory_format=torch.channels_last).eval()
-    decoding = _decoding(test)
+    to_predict(model, device)
     with tqdm(total=len(records), unit="image", disable=quiet, dynamic_ncols=True) as bar:
         for start in range(0, len(records), test.batch_size):
             chunk = records[start : start + test.batch_size]
-            sides = (test.short_side, test.long_side)
-            transforms = [resize_transform(record.height, record.width, *sides) for record in chunk]
-            images = batch_images([read_record(record, images_dir, source) for record in chunk], transforms)
-            images = images.to(device, memory_format=torch.channels_last)
-            with torch.inference_mode():
-                found = find_candidates(model(images), model.instance_strides, decoding)
-            for record, transform, candidates in zip(chunk, transforms, found, strict=True):
-                yield from _entries(record, transform, candidates, categories, test, dropped)
+            found = find_in_images(model, [read_record(record, images_dir, source) for record in chunk], test)
+            for record, instances in zip(chunk, found, strict=True):
+                yield from _entries(record, instances, categories, dropped)
             bar.update(len(chunk))
+
+
+class Found(NamedTuple):
+    """n instances of one photograph (H, W), by falling score.
+
+    Attributes:
+        scores: (n,) float32. classes: (n,) int64 class indices.
+        masks: (n, H, W) bool; all False where a mask vanished at the photograph's size.
+        box_xyxy: (n, 4) float32 in original pixels, right and bottom exclusive; zeros around an empty mask.
+    """
+
+    scores: NDArray[np.float32]
+    classes: NDArray[np.int64]
+    masks: NDArray[np.bool_]
+    box_xyxy: NDArray[np.float32]
+
+
+def to_predict(model: SOLOv2, device: torch.device) -> None:
+    """Make the network ready for `find_in_images`: on `device`, in eval mode."""
+    model.to(device).to(memory_format=torch.channels_last).eval()
+
+
+def find_in_images(
+    model: SOLOv2, images: Sequence[NDArray[np.uint8]], test: InferenceConfig
+) -> Iterator[Iterator[Found]]:
+    """Segment photographs in one forward pass.
+
+    Args:
+        images: Each (H, W, 3) uint8 RGB.
+    Yields: for every photograph its instances, a few at a time, since a large photograph has large masks.
+    """
+    sizes = [image.shape[:2] for image in images]
+    transforms = [resize_transform(height, width, test.short_side, test.long_side) for height, width in sizes]
+    device = next(model.parameters()).device
+    batch = batch_images(images, transforms).to(device, memory_format=torch.channels_last)
+    with torch.inference_mode():
+        found = find_candidates(model(batch), model.instance_strides, _decoding(test))
+    for size, transform, candidates in zip(sizes, transforms, found, strict=True):
+        yield _instances(size, transform, candidates, test)
 
 
 def _decoding(test: InferenceConfig) -> Decoding:
@@ -68,22 +103,23 @@ def _decoding(test: InferenceConfig) -> Decoding:
     return Decoding(**{name: value for name, value in test.model_dump().items() if name in names})
 
 
-def _entries(
-    record: ImageRecord,
-    transform: ImageTransform,
-    found: Candidates,
-    categories: Sequence[Category],
-    test: InferenceConfig,
-    dropped: Counter[str] | None,
-) -> Iterator[dict[str, Any]]:
-    """The instances of one photograph; masks are enlarged a few at a time, since a large photograph has large masks."""
-    size = (record.height, record.width)
-    step = max(1, _PIXELS_AT_ONCE // (record.height * record.width))
+def _instances(
+    size: tuple[int, int], transform: ImageTransform, found: Candidates, test: InferenceConfig
+) -> Iterator[Found]:
+    step = max(1, _PIXELS_AT_ONCE // (size[0] * size[1]))
     for start in range(0, len(found.scores), step):
         part = Candidates(*(values[start : start + step] for values in found))
         masks = full_masks(part.probabilities, (transform.height, transform.width), size, test.mask_threshold)
-        boxes = xyxy_to_xywh(boxes_of_masks(masks).cpu().numpy()).tolist()
-        codes = encode_masks(masks.cpu().numpy())
+        arrays = (part.scores, part.classes, masks, boxes_of_masks(masks))
+        yield Found(*(values.cpu().numpy() for values in arrays))
+
+
+def _entries(
+    record: ImageRecord, found: Iterator[Found], categories: Sequence[Category], dropped: Counter[str] | None
+) -> Iterator[dict[str, Any]]:
+    """The instances of one photograph in COCO's results form."""
+    for part in found:
+        boxes, codes = xyxy_to_xywh(part.box_xyxy).tolist(), encode_masks(part.masks)
         for score, index, box, code in zip(part.scores.tolist(), part.classes.tolist(), boxes, codes, strict=True):
             if not box[2]:
                 if dropped is not None:
@@ -92,7 +128,7 @@ def _entries(
             yield {
                 "image_id": record.image_id,
                 "category_id": categories[index].category_id,
-                "segmentation": {"size": list(size), "counts": code.decode("ascii")},
+                "segmentation": {"size": [record.height, record.width], "counts": code.decode("ascii")},
                 "bbox": box,
                 "score": score,
             }
