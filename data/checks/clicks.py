@@ -99,7 +99,7 @@ def _placed(clicks: list[Click], images: Mapping[int, ImageRecord], boxes: Mappi
         size=np.array(
             [(images[click.image_id].width, images[click.image_id].height) for click in sized], np.float64
         ).reshape(-1, 2),
-        slack=np.array([[click.slack] for click in sized], np.float64).reshape(-1, 1),
+        slack=np.array([[click.form.slack] for click in sized], np.float64).reshape(-1, 1),
         boxes=np.array([boxes.get(click.entry, (math.nan,) * 4) for click in sized], np.float64).reshape(-1, 4),
     )
 

@@ -84,7 +84,7 @@ def check_points(path: Path, images: Path | None, findings: Findings, *, decode:
         images=len(found.images),
         categories=len(found.categories),
         objects=len(found.clicks),
-        forms=dict(Counter(click.form for click in found.clicks)),
+        forms=dict(Counter(click.form.name for click in found.clicks)),
         work=tuple((sizes[key], number) for key, number in clicks_of.items() if key in sizes),
         photographs=looked_at,
         decoded=decoded,

@@ -26,16 +26,28 @@ SizeOf = Callable[[str, str], tuple[int, int]]
 """(file name, field that names it) -> (height, width) of a photograph; UserError if it cannot be read."""
 
 
+@dataclass(frozen=True)
+class ClickForm:
+    """A way in which clicks are written.
+
+    Attributes:
+        name: For people.
+        slack: How far outside the image the form's own tools may have put a click, in pixels.
+        shift: What has to be added for our frame, in which the first pixel spans 0 to 1.
+    """
+
+    name: str
+    slack: float = 0.0
+    shift: float = 0.0
+
+
 class Click(NamedTuple):
     """A click as it stands in a file.
 
     Attributes:
         x, y: In the file's own frame.
-        form: What people call the way it is written in.
         entry: Number of the annotation, from 0, or of the line, from 1.
         field: Where in that entry, for example ``point``.
-        slack: How far outside the image the form's own tools may have put a click, in pixels.
-        shift: What has to be added for our frame, in which the first pixel spans 0 to 1.
         moved: Whether it lies in the slack around its image, so that it has to be moved to the border.
     """
 
@@ -44,17 +56,19 @@ class Click(NamedTuple):
     category_id: int
     x: float
     y: float
-    form: str
+    form: ClickForm
     entry: int
     field: str
-    slack: float = 0.0
-    shift: float = 0.0
     moved: bool = False
 
     @property
     def xy(self) -> tuple[float, float]:
         """x and y in our frame, moved to the left and the upper border where it has to be."""
-        return max(self.x, 0.0) + self.shift, max(self.y, 0.0) + self.shift
+        return max(self.x, 0.0) + self.form.shift, max(self.y, 0.0) + self.form.shift
+
+    def is_in(self, image: ImageRecord) -> bool:
+        """Whether it lies inside the image, or there is no telling."""
+        return (0 <= self.x < image.width and 0 <= self.y < image.height) or not image.height
 
 
 @dataclass
@@ -110,20 +124,19 @@ class PointFormat(Protocol):
         ...
 
 
-def placed(
-    click: Click, image: ImageRecord, prefix: str, fields: tuple[str, str], report: FaultReport, name: object = None
+def moved_inside(
+    click: Click, image: ImageRecord, fields: tuple[str, str], report: FaultReport, name: object = None
 ) -> Click:
-    """The click, marked where it has to be moved to the border of its image; further outside it is reported.
+    """A click that does not lie in its image, marked as moved to the border; beyond the slack it is reported.
 
     Args:
-        prefix, fields: Where its entry, and in it x and y, stand in the file.
+        fields: Where x and y stand in the file.
         name: What the report calls the image, if not by its id.
     """
-    x, y, slack = click.x, click.y, click.slack
-    if (0 <= x < image.width and 0 <= y < image.height) or not image.height:
-        return click
-    for value, where, size, word in ((x, fields[0], image.width, "wide"), (y, fields[1], image.height, "high")):
+    slack = click.form.slack
+    sides = ((click.x, fields[0], image.width, "wide"), (click.y, fields[1], image.height, "high"))
+    for value, where, size, word in sides:
         if not -slack <= value < size + slack:
-            report(OUTSIDE, prefix + where, value, f"but image {name or image.image_id} is {size} {word}")
+            report(OUTSIDE, where, value, f"but image {name or image.image_id} is {size} {word}")
             return click
     return click._replace(moved=True)

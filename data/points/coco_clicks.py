@@ -11,7 +11,7 @@ from sapnet_pipe.data.points.click_file import (
     ClickFile,
     PointsFile,
     SizeOf,
-    placed,
+    moved_inside,
 )
 from sapnet_pipe.data.points.json_forms import MalformedClick, form_of
 
@@ -58,18 +58,19 @@ def click_of(index: int, entry: dict[str, Any], image: ImageRecord | None, repor
         return None
     category_id: Any = entry.get("category_id")
     click = Click(
-        image_id=UNKNOWN_ID if image is None else image.image_id,
-        point_id=entry.get("id", UNKNOWN_ID),
-        category_id=category_id if type(category_id) in (int, str) else UNKNOWN_ID,
-        x=spot.x,
-        y=spot.y,
-        form=form.name,
-        entry=index,
-        field=spot.x_field.removesuffix("[0]"),
-        slack=form.slack,
-        shift=form.shift,
+        UNKNOWN_ID if image is None else image.image_id,
+        entry.get("id", UNKNOWN_ID),
+        category_id if type(category_id) in (int, str) else UNKNOWN_ID,
+        spot.x,
+        spot.y,
+        form,
+        index,
+        spot.field,
     )
-    return click if image is None else placed(click, image, where, (spot.x_field, spot.y_field), report)
+    if image is None or click.is_in(image):
+        return click
+    fields = f"{where}{spot.field}[{spot.place}]", f"{where}{spot.field}[{spot.place + 1}]"
+    return moved_inside(click, image, fields, report)
 
 
 def _report_no_points(found: ClickFile, count: int, report: FaultReport) -> None:

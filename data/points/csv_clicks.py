@@ -17,8 +17,18 @@ from typing import NamedTuple
 from sapnet_pipe.data.coco.document import FILE_NAME, Category, ImageRecord, check_file_name
 from sapnet_pipe.data.errors import FaultKind, FaultReport, UserError
 from sapnet_pipe.data.files import disk_errors
-from sapnet_pipe.data.points.click_file import MALFORMED, NO_POINTS, Click, ClickFile, PointsFile, SizeOf, placed
+from sapnet_pipe.data.points.click_file import (
+    MALFORMED,
+    NO_POINTS,
+    Click,
+    ClickFile,
+    ClickForm,
+    PointsFile,
+    SizeOf,
+    moved_inside,
+)
 
+_FORM = ClickForm("CSV")
 _SEPARATORS = (",", ";", "\t")
 _COLUMNS = ("file_name", "x", "y", "category")
 _HEADER = FaultKind("csv-header", "does not name its columns", f"Start the file with the line {','.join(_COLUMNS)}")
@@ -55,8 +65,11 @@ def read(file: PointsFile, size_of: SizeOf | None, report: FaultReport) -> Click
     found = ClickFile(path, images, categories, place="line {entry}")
     for number, row in enumerate(rows, 1):
         image = by_name[row.file_name]
-        click = Click(image.image_id, number, category_id[row.category], row.x, row.y, "CSV", row.line, "")
-        found.clicks.append(placed(click, image, f"line {row.line}, ", ("x", "y"), report, name=image.file_name))
+        click = Click(image.image_id, number, category_id[row.category], row.x, row.y, _FORM, row.line, "")
+        if not click.is_in(image):
+            fields = f"line {row.line}, x", f"line {row.line}, y"
+            click = moved_inside(click, image, fields, report, name=image.file_name)
+        found.clicks.append(click)
     return found
 
 

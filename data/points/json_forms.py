@@ -15,35 +15,33 @@ A form is one entry of `FORMS`, told by a key: the first form whose key an annot
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from sapnet_pipe.data.coco.document import is_number
+from sapnet_pipe.data.points.click_file import ClickForm
 
 
 class Spot(NamedTuple):
-    """x and y as an annotation gives them, and the fields they stand in."""
+    """x and y as an annotation gives them: the numbers `place` and `place` + 1 of the list `field`."""
 
     x: float
     y: float
-    x_field: str
-    y_field: str
+    field: str
+    place: int = 0
 
 
-class Form(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class JsonForm(ClickForm):
     """One of the forms.
 
     Attributes:
-        name: For people.
         key: The annotation's key by which the form is told.
         spot_of: The click of such an annotation, None if it has none; raises MalformedClick.
-        slack, shift: As in `Click`.
     """
 
-    name: str
     key: str
     spot_of: Callable[[dict[str, Any]], Spot | None]
-    slack: float = 0.0
-    shift: float = 0.0
 
 
 class MalformedClick(ValueError):  # noqa: N818
@@ -54,7 +52,7 @@ class MalformedClick(ValueError):  # noqa: N818
         super().__init__(f"{field} = {value!r}, {problem}. {hint}.")
 
 
-def form_of(entry: dict[str, Any]) -> Form | None:
+def form_of(entry: dict[str, Any]) -> JsonForm | None:
     """The form of an annotation's click; None if it has none of the keys."""
     for form in FORMS:
         if form.key in entry:
@@ -71,7 +69,7 @@ def _coarse(entry: dict[str, Any]) -> Spot | None:
         return None
     if type(box) is not list or len(box) != 4 or not all(map(is_number, box)):
         raise MalformedClick("bbox", box, "which is not [x, y, width, height]", "Give four finite numbers, or a point")
-    return Spot(box[0] + box[2] / 2, box[1] + box[3] / 2, "bbox[0]", "bbox[1]")
+    return Spot(box[0] + box[2] / 2, box[1] + box[3] / 2, "bbox")
 
 
 def _point(entry: dict[str, Any]) -> Spot | None:
@@ -117,14 +115,14 @@ def _keypoints(entry: dict[str, Any]) -> Spot | None:
     mean_x = sum(x for x, _, _ in labelled) / len(labelled)
     mean_y = sum(y for _, y, _ in labelled) / len(labelled)
     x, y, i = min(labelled, key=lambda point: (point[0] - mean_x) ** 2 + (point[1] - mean_y) ** 2)
-    return Spot(x, y, f"keypoints[{i}]", f"keypoints[{i + 1}]")
+    return Spot(x, y, "keypoints", i)
 
 
 FORMS = (
-    Form("P2BNet/SAPNet coarse file", "true_bbox", _coarse, slack=0.5),
-    Form("COCO with point", "point", _point),
-    Form("PointSup", "point_coords", _pointsup),
-    Form("COCO keypoints", "keypoints", _keypoints, shift=0.5),
+    JsonForm(name="P2BNet/SAPNet coarse file", key="true_bbox", spot_of=_coarse, slack=0.5),
+    JsonForm(name="COCO with point", key="point", spot_of=_point),
+    JsonForm(name="PointSup", key="point_coords", spot_of=_pointsup),
+    JsonForm(name="COCO keypoints", key="keypoints", spot_of=_keypoints, shift=0.5),
 )
 
 
@@ -136,7 +134,7 @@ def _pair(value: Any, field: str) -> Spot:
         if not is_number(number):
             hint = "Give x and y in original pixels"
             raise MalformedClick(f"{field}[{index}]", _shown(number), "which is not a finite number", hint)
-    return Spot(value[0], value[1], f"{field}[0]", f"{field}[1]")
+    return Spot(value[0], value[1], field)
 
 
 def _shown(value: Any) -> Any:
