@@ -30,7 +30,7 @@ def box_area(box_xyxy: ArrayLike) -> Floats:
 
 
 def box_iou(a_xyxy: ArrayLike, b_xyxy: ArrayLike) -> Floats:
-    """(..., 4) and (..., 4) XYXY, broadcast -> (...) float32 intersection over union; 0 where both boxes are empty."""
+    """XYXY (..., 4) and (..., 4), broadcast -> (...) float32 intersection over union; 0 where both boxes are empty."""
     a, b = np.asarray(a_xyxy, dtype=np.float32), np.asarray(b_xyxy, dtype=np.float32)
     size = np.maximum(np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]), 0)
     inter = size[..., 0] * size[..., 1]

@@ -12,6 +12,8 @@ from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
 
 from sapnet_pipe.data.errors import UserError
 
+SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")  # of what counts as a photograph in a folder
+
 _ORIENTATION = 0x0112
 _UNDO_QUARTER_TURN = {
     5: Image.Transpose.TRANSPOSE,
@@ -68,7 +70,7 @@ def image_sizes(path: Path) -> tuple[tuple[int, int], tuple[int, int]]:
 def _opened(path: Path, blamed: tuple[str | PathLike[str], str]) -> Iterator[Image.Image]:
     """Open an image and turn every failure of Pillow, here or while decoding, into a UserError."""
     try:
-        if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+        if path.exists() and not path.is_file():  # opening a pipe would block forever
             raise UserError(*blamed, str(path), "which is not a file", "Name an image file")
         with Image.open(path) as image:
             yield image
@@ -84,7 +86,7 @@ def _opened(path: Path, blamed: tuple[str | PathLike[str], str]) -> Iterator[Ima
     except Image.UnidentifiedImageError as error:
         empty = not path.stat().st_size
         problem = "an empty file" if empty else "which is not an image that can be read"
-        raise UserError(*blamed, str(path), problem, "Replace it by a JPEG, PNG or TIFF image") from error
+        raise UserError(*blamed, str(path), problem, "Replace it with a JPEG, PNG or TIFF image") from error
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:
             problem, hint = f"which cannot be read ({error.strerror})", "Check the file and its permissions"

@@ -11,7 +11,7 @@ from sapnet_pipe.data.checks.findings import Findings
 from sapnet_pipe.data.coco.document import ImageRecord
 from sapnet_pipe.data.errors import FaultKind, UserError
 from sapnet_pipe.data.files import resolve_inside
-from sapnet_pipe.data.images import image_sizes, read_image
+from sapnet_pipe.data.images import SUFFIXES, image_sizes, read_image
 
 MISSING = FaultKind("photographs-missing", "photographs are not in the folder", "Check --images and the file names")
 UNREADABLE = FaultKind("photographs-unreadable", "photographs cannot be read", "Get them again, or drop them")
@@ -29,8 +29,7 @@ _TURNED = FaultKind(
     "Check that the points were clicked on pictures lying on their side",
     error=False,
 )
-_UNNAMED = FaultKind("photographs-unnamed", "photographs of the folder are not in the file", "Add them", error=False)
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp"}
+_UNNAMED = FaultKind("photographs-unnamed", "photographs in the folder are not in the file", "Add them", error=False)
 
 
 class PhotoSizes:
@@ -114,7 +113,7 @@ def check_pixels(photos: PhotoSizes, at_most: int, quiet: bool) -> int:
 
 def photographs_in(folder: Path) -> list[Path]:
     """Files of the folder and those below it that are photographs by their name, relative to it, in order."""
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES and not path.is_dir())
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and not path.is_dir())
     return sorted(path.relative_to(folder) for path in found)
 
 
