@@ -51,7 +51,7 @@ def models_of(work: Work) -> tuple[type[Inputs], type[BaseModel]]:
 
 
 def input_rows(work: Work) -> list[Row]:
-    """The inputs of a command: all are flags, but for arguments, whose flag is empty."""
+    """The inputs of a command: all are flags, except for arguments, whose flag is empty."""
     inputs, _ = models_of(work)
     rows = settings_table(inputs)
     return [row if row.flag or _is_argument(row) else replace(row, flag=named_flag(row.key)) for row in rows]

@@ -52,7 +52,7 @@ def open_run(
     Args:
         path: The folder, which must be new (or empty) unless `resume`.
         command: For example ``select``.
-        settings: Resolved settings; a resumed run must have the same, but for ``device``.
+        settings: Resolved settings; a resumed run must have the same, except for ``device``.
         inputs: Names of the inputs and their fingerprints; a resumed run must have the same.
         seed: The run's seed.
     Raises: UserError if the folder is taken, or belongs to another command, other settings or other inputs.

@@ -47,7 +47,7 @@ def side_by_side(jobs: Sequence[Callable[[], Result]], *, device: str = "auto") 
                 process.terminate()
             if not isinstance(error, BrokenProcessPool):
                 raise
-            problem, hint = "which was killed, perhaps for want of memory", "Close other programs and run it again"
+            problem, hint = "which was killed, perhaps because memory ran out", "Close other programs and run it again"
             raise UserError("machine", "process", "one of several at once", problem, hint) from error
 
 

@@ -39,7 +39,7 @@ class Layout:
 
 
 def find_layout(entry: Mapping[str, Any], masks: str | None = None) -> Layout:
-    """The keys under which an annotation holds masks, boxes and scores, by what stands there; None for what it has not.
+    """The keys under which an annotation holds masks, boxes and scores, by what stands there; None for what it lacks.
 
     Args:
         masks: The key of the masks where it is known.

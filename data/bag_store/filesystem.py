@@ -229,7 +229,7 @@ class RemoteFolder:
                 raise
             except Exception as error:
                 if isinstance(error, OSError) and error.errno == errno.EINVAL:
-                    raise _refused(self.at(name), "is no place for a store", error) from error
+                    raise _refused(self.at(name), "cannot hold a store", error) from error
                 if _lacks_credentials(error):
                     raise _refused(self.at(name), "cannot be reached without credentials", error) from error
                 if time.monotonic() - started + wait > patience:

@@ -211,7 +211,7 @@ def open_writer(
     *,
     reopen: bool = False,
 ) -> Iterator[BagWriter]:
-    """Hold the folder, made if need be, and yield a writer; a run that fails before its first shard leaves no trace.
+    """Hold the folder, created if needed, and yield a writer; a run that fails before its first shard leaves no trace.
 
     Args:
         location: Path or URL of the store's folder.

@@ -122,6 +122,6 @@ _READINGS: dict[FaultKind | None, Callable[[NDArray[np.float64]], NDArray[np.flo
 
 
 def _within(xyxy: NDArray[np.floating], limits: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Corners in order, and inside the image but for a pixel of rounding."""
+    """Corners in order, and inside the image except for a pixel of rounding."""
     ordered = (xyxy[:, 2:] > xyxy[:, :2]).all(axis=1)
     return np.asarray(ordered & (xyxy[:, :2] >= -_SLACK).all(axis=1) & (xyxy[:, 2:] <= limits + _SLACK).all(axis=1))

@@ -34,7 +34,10 @@ _NOT_IN_BOX = FaultKind(
     "points-beside-their-box", "points lie outside their own annotation's box", "Check points and boxes", error=False
 )
 _EMPTY_CATEGORY = FaultKind(
-    "categories-without-points", "categories have no point, so nothing can be learnt of them", "Drop them", error=False
+    "categories-without-points",
+    "categories have no point, so nothing can be learnt about them",
+    "Drop them",
+    error=False,
 )
 _EMPTY_IMAGE = FaultKind("images-without-points", "images have no point and make no bags", "Drop them", error=False)
 

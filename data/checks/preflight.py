@@ -30,7 +30,7 @@ _SAME_FILE = FaultKind(
 )
 _SAME_NAME = FaultKind(
     "category-names-shared",
-    "categories have the name of another, but for capitals and blanks",
+    "categories have the name of another, except for capitals and blanks",
     "Join them if they are the same kind of object",
     error=False,
 )

@@ -48,7 +48,7 @@ OTHER_SIZE = _kind("of-another-size", "are of another size than their image", "G
 NO_SIZE = _kind("without-size", "are RLE without a size", "Add size: [height, width]")
 PAIRS = _kind("polygon-pairs", "are polygons of [x, y] pairs", "Write each polygon as one list x1, y1, x2, y2, ...")
 FLAT = _kind("polygon-flat", "are one flat polygon, not a list of polygons", "Put another pair of brackets around it")
-FLOATS = _kind("float-runs", "have runs that are no whole numbers", "Write the runs as whole numbers")
+FLOATS = _kind("float-runs", "have runs that are not whole numbers", "Write the runs as whole numbers")
 
 
 def dialect_of(segmentation: Any, height: int, width: int) -> FaultKind | None:

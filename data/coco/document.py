@@ -1,7 +1,7 @@
 """What every COCO-like JSON file has in common: images, categories, and annotations that refer to them.
 
-Where the report of faults does not raise, the reader goes on: a size at fault is 0, a file name is empty, an id stays
-as it stands in the file (so that annotations still find their image), and an entry that is no object is passed over.
+Where the report of faults does not raise, the reader goes on: a size at fault becomes 0, a file name empty; an id stays
+as it is in the file, so that annotations still find their image; an entry that is not an object is passed over.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from sapnet_pipe.data.errors import FaultKind, FaultReport, UserError
 from sapnet_pipe.data.files import read_json
 
 MAX_ID = 2**63 - 1
-UNKNOWN_ID = -MAX_ID - 1  # is no id: stands for one that was reported
+UNKNOWN_ID = -MAX_ID - 1  # not an id: stands for one that was reported
 MAX_CATEGORY_ID = 2**31 - 1
 MAX_SIDE = 2**31 - 1
 MAX_PIXELS = 2**31 - 1
@@ -33,7 +33,7 @@ FILE_NAME = FaultKind("file-names", "images have no usable file_name", "Give the
 _LVIS_NAME = FaultKind(
     "file-names-lvis",
     "images have a coco_url but no file_name, as in LVIS",
-    "Add file_name: the part of coco_url behind its last slash (or last two, for one folder of train and val)",
+    "Add file_name: the part of coco_url after its last slash (or last two, for one folder of train and val)",
 )
 _CATEGORY_ID = FaultKind("category-ids", "categories have no whole number as id", "Give 'id' as a whole number")
 _CATEGORY_TWICE = FaultKind("category-ids-clash", "categories have the id of another", "Give every category its own id")
@@ -74,7 +74,7 @@ class Category:
 
 @dataclass(frozen=True)
 class CocoDocument:
-    """A parsed file whose images, categories and references are valid, but for the faults that were reported.
+    """A parsed file whose images, categories and references are valid, except for the faults that were reported.
 
     Attributes:
         images: By image id, in ascending order.
@@ -134,7 +134,7 @@ def _is_text(value: Any) -> TypeGuard[str]:
 
 
 def _list(root: dict[str, Any], key: str, report: FaultReport) -> list[dict[str, Any]]:
-    """The list `key`, whose entries are objects but for those reported; empty if it is missing."""
+    """The list `key`, whose entries are objects except for those reported; empty if it is missing."""
     entries = root.get(key)
     if not isinstance(entries, list):
         report(_NO_LIST, key, entries, f"but a COCO file has a list of {key}", f"Add the list '{key}'")

@@ -75,7 +75,7 @@ def runs_of(counts: bytes) -> NDArray[np.int64]:
     """
     sextets = np.frombuffer(counts, np.uint8).astype(np.int64) - 48
     if not sextets.size or sextets.min() < 0 or sextets.max() > 63:
-        raise ValueError("the counts are empty or hold a character that COCO's code has not")
+        raise ValueError("the counts are empty or contain a character that COCO's code cannot hold")
     ends = np.flatnonzero(sextets < 32)
     if not ends.size or ends[-1] != sextets.size - 1:
         raise ValueError("the counts break off in the middle of a number")

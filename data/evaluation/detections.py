@@ -47,10 +47,10 @@ def _checked(
     image_id, category_id, score = entry.get("image_id"), entry.get("category_id"), entry.get("score")
     if type(image_id) is not int or image_id not in images:
         hint = "Predict on the images of the truth file"
-        raise UserError(source, f"{where}.image_id", image_id, "which is no image of the truth", hint)
+        raise UserError(source, f"{where}.image_id", image_id, "which is not an image of the truth", hint)
     if type(category_id) is not int or category_id not in categories:
         hint = "Use the category ids of the truth file"
-        raise UserError(source, f"{where}.category_id", category_id, "which is no category of the truth", hint)
+        raise UserError(source, f"{where}.category_id", category_id, "which is not a category of the truth", hint)
     if not is_number(score):
         raise UserError(
             source, f"{where}.score", score, "which is not a finite number", "Give every prediction a score"

@@ -122,7 +122,7 @@ def alternates_of(annotation: InstanceAnnotation, image: ImageRecord, *, file: P
 def confidence_of(annotation: InstanceAnnotation, *, file: Path) -> float | None:
     """How sure the label is: its ``confidence``, else its ``score``; None if it has neither, as true masks.
 
-    Raises: UserError for a value that is no finite number.
+    Raises: UserError for a value that is not a finite number.
     """
     found = [_number_of(annotation, name, FaultReport(file)) for name in _SURENESS]
     return next((value for value in found if value is not None), None)

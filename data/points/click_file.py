@@ -73,7 +73,7 @@ class Click(NamedTuple):
 
 @dataclass
 class ClickFile:
-    """What a file of clicks holds. All clicks lie within their images, but for those reported as faults.
+    """What a file of clicks holds. All clicks lie within their images, except for those reported as faults.
 
     Attributes:
         images: By id, also those without a click; in a size of 0 where it is not known.

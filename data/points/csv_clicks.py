@@ -1,7 +1,7 @@
 """CSV with a header: ``file_name,x,y,category``, one click a line, further columns ignored.
 
 Spreadsheets of many countries write semicolons between the columns and commas before the decimals: where the header is
-parted by semicolons or tabs, so are the lines, and 12,5 is 12.5.
+separated by semicolons or tabs, so are the lines, and 12,5 is 12.5.
 
 Image ids are given in ascending order of the file names and category ids in ascending order of the names, both from 1;
 a point's id is the number of its data line. Image sizes are read from the image folder, as viewers show the images.

@@ -25,7 +25,7 @@ def write_scene_dataset(folder: Path, seeds: Sequence[int], *, size: int = 256, 
     """Render one image per seed into ``folder/images`` and the truth into ``folder/instances.json``.
 
     Args:
-        folder: Created if need be; equal seeds give equal bytes.
+        folder: Created if needed; equal seeds give equal bytes.
         seeds: Scene seeds; image ids count from 1 in their order, annotation ids count from 1 over all images.
         size: Side of the images in pixels.
     Returns: path of instances.json.

@@ -37,7 +37,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class _Style:
-    """Colours, textures and proportions of one object; the members of a row share them but for a jitter."""
+    """Colours, textures and proportions of one object; the members of a row share them except for a jitter."""
 
     colours: NDArray[np.float32]
     textures: tuple[str, ...]

@@ -15,7 +15,7 @@ _ELSEWHERE = {"weights": "", "cache": ""}
 
 
 def select_key(config: BaseModel, inputs: Mapping[str, str]) -> str:
-    """Key of a selector: modules that its method has not count for nothing, and features by what made them."""
+    """Key of a selector: modules that its method lacks do not count, and features by what made them."""
     from sapnet_pipe.stages.select.config import SelectConfig, for_method
 
     settings = for_method(SelectConfig.model_validate(config))
@@ -28,7 +28,7 @@ def select_key(config: BaseModel, inputs: Mapping[str, str]) -> str:
 
 
 def key_of(config: BaseModel, inputs: Mapping[str, str], *, without: set[str] | None = None) -> str:
-    """Key of settings (but for ``device`` and `without`), the inputs' fingerprints and this program's version."""
+    """Key of settings (except for ``device`` and `without`), the inputs' fingerprints and this program's version."""
     values = {
         "settings": config.model_dump(mode="json", exclude={"device"} | (without or set())),
         "inputs": dict(inputs),

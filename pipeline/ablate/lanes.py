@@ -90,7 +90,7 @@ def run_in_lanes(jobs: Sequence[Job[Result]], lanes: Sequence[Lane]) -> Iterator
                 process.terminate()
             if not isinstance(error, BrokenProcessPool):
                 raise
-            problem, hint = "which was killed, perhaps for want of memory", "Lower parallel, and run it again"
+            problem, hint = "which was killed, perhaps because memory ran out", "Lower parallel, and run it again"
             raise UserError("machine", "process", "one of several at once", problem, hint) from error
 
 

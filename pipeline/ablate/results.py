@@ -71,7 +71,7 @@ def gather(out: Path, name: str) -> dict[str, Any]:
 
 
 def _figures(selected: Mapping[str, Any], segmented: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The figures of one run; those that it has not are missing."""
+    """The figures of one run; those it lacks are left out."""
     training = selected["training"] or {}
     figures: dict[str, Any] = {
         "at_chance": bool(training.get("at_chance") or selected["fallback"]),

@@ -25,7 +25,7 @@ _MASK_BYTES, _MASK_PIXELS, _ROW_BYTES = 224, 266_000, 40
 
 @dataclass(frozen=True)
 class Estimate:
-    """Of one run of generate-bags on this machine: seconds, bytes, and what they were reckoned from."""
+    """Of one run of generate-bags on this machine: seconds, bytes, and what they were estimated from."""
 
     sam: str
     recipe: str

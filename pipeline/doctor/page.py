@@ -84,7 +84,7 @@ def _estimate(estimate: Estimate) -> Iterator[str]:
     yield _row("work", f"{estimate.points} points of {estimate.images} images, {estimate.recipe}, SAM {estimate.sam}")
     yield _row("time", f"{spoken_time(estimate.seconds)} on this {estimate.device}")
     yield _row("disk", f"{gigabytes(estimate.bytes)} for the bags")
-    yield _row("reckoned from", f"{estimate.gflops / 1000:.3g} TFLOP/s, timed now; right within a factor of two")
+    yield _row("estimated from", f"{estimate.gflops / 1000:.3g} TFLOP/s, timed now; right within a factor of two")
 
 
 def _findings(findings: Sequence[Finding], mark: str | None) -> Iterator[str]:

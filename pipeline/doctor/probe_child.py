@@ -47,7 +47,7 @@ def gflops(device: str) -> float:
 
 
 def use_torchvision(_: str | None) -> dict[str, Any]:
-    """The compiled operators, which a torchvision made for another torch has not."""
+    """The compiled operators, which a torchvision made for another torch lacks."""
     import torch
     from torchvision.ops import nms
 

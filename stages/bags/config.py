@@ -31,7 +31,7 @@ class BagsConfig(SamConfig, frozen=True, extra="forbid"):
     """What decides bits is part of the store's fingerprint; where and in which order they are made is not."""
 
     fast: Annotated[bool, Flag("--fast/--exact")] = Field(
-        default=False, description="The fast path, equal but for rounding; else SamPredictor's bits."
+        default=False, description="The fast path, equal except for rounding; else SamPredictor's bits."
     )
     precision: Annotated[Literal["float32", "bfloat16", "float16"] | None, FLAG] = Field(
         default=None, description="Of the encoder; float32, or bfloat16 on the fast path, which alone has others."

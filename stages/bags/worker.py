@@ -79,7 +79,7 @@ class BagWorker:
     """
 
     def __init__(self, job: BagJob, *, quiet: bool = False) -> None:
-        """Load the weights, downloading official ones if need be.
+        """Load the weights, downloading official ones if needed.
 
         Raises: UserError if they, or the device, cannot be had.
         """

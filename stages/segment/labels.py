@@ -105,7 +105,7 @@ def read_labels(path: Path, images_dir: Path, *, with_alternates: bool, min_scor
     if not any(image.counts for image in images):
         reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
         hint = "Give masks of single objects" + (", or lower min_score" if min_score > 0 else "")
-        raise UserError(path, "annotations", reasons, "of which none can train", hint)
+        raise UserError(path, "annotations", reasons, "none of which can be trained on", hint)
     _require_photographs(images, images_dir, path)
     return LabelSet(
         path, images_dir, images, dataset.categories, {reason: count for reason, count in dropped.items() if count}

@@ -15,7 +15,7 @@ class MetricLog:
     """Writes one JSON line per record to ``out/metrics.jsonl`` and the same numbers to ``out/tensorboard``.
 
     Args:
-        out: The run folder; made if need be.
+        out: The run folder; created if needed.
         keep_bytes: metrics.jsonl is first cut to this length; what a killed run wrote after its checkpoint goes.
         first_step: TensorBoard hides older events from this step on.
         silent: Touch and write nothing: another process of this training does.

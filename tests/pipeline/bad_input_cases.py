@@ -115,14 +115,14 @@ VALUES: list[Case] = [
      f"{LABELS} * annotations = [] * at least one"),
     ("labels that are all crowds", put_all(LABELS, iscrowd=1),
      NEW_SEG,
-     f"{LABELS} * annotations * 8 crowd * none can train * Give masks"),
+     f"{LABELS} * annotations * 8 crowd * can be trained on * Give masks"),
     ("labels without masks", nothing, f"{TRAIN} --labels points.json --out new", "points.json * mask"),
     ("validation labels of other classes", put("points.json", "categories", 0, "name", value="green"),
      f"{NEW_SEG} --val-labels points.json",
      "points.json * categories * green * 'red' * same categories"),
     ("predictions are no list", write("pred.json", "{}"), AP, "pred.json * content = dict * not a list * Give a list"),
     ("prediction of an unknown image", put("pred.json", 0, "image_id", value=77), AP,
-     "pred.json * results[0].image_id = 77 * no image of the truth"),
+     "pred.json * results[0].image_id = 77 * not an image of the truth"),
     ("prediction without a score", drop("pred.json", 1, "score"), AP,
      "pred.json * results[1].score = None * not a finite number"),
     ("prediction with an infinite score", put("pred.json", 1, "score", value=float("inf")), AP,
@@ -166,7 +166,7 @@ IMAGES: list[Case] = [
      "truth.json * images[0].file_name = a/../../x.png * leaves the image folder"),
     ("folder without photographs", folder("none"),
      PREDICT.replace("--images images", "--images none"),
-     "none * images = 0 files * none is a photograph * another folder"),
+     "none * images = 0 files * none of which is a photograph * another folder"),
 ]  # fmt: skip
 
 WEIGHTS: list[Case] = [

@@ -1,6 +1,6 @@
 """The Segment Anything network behind four plain functions: prepare, encode, and masks for points and for boxes.
 
-The exact path gives what `SamPredictor` gives, bit for bit in float32; the fast path the same but for rounding.
+The exact path gives what `SamPredictor` gives, bit for bit in float32; the fast path the same except for rounding.
 
 Points and boxes are in original-image pixels. A point goes to SAM as it is: SAM takes coordinates as pixel indices
 and moves them to the pixel's centre itself, after scaling.

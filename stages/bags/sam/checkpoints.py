@@ -52,7 +52,7 @@ def checkpoint_path(model: str, checkpoint: Path | None, *, quiet: bool = False)
 
     The cache is the folder that the environment variable SAPNET_CACHE names, else `~/.cache/sapnet-pipe`.
 
-    Raises: UserError if there is no network, or what came is not the published file.
+    Raises: UserError if there is no network, or the download is not the published file.
     """
     if checkpoint is not None:
         return checkpoint
@@ -98,5 +98,5 @@ def _network_timeout(seconds: float) -> Iterator[None]:
 
 
 def _not_downloaded(url: str, path: Path, problem: str) -> UserError:
-    hint = f"Get it by other means and give it with --checkpoint, or put it at {path}"
+    hint = f"Download it in another way and give it with --checkpoint, or put it at {path}"
     return UserError("settings", "checkpoint", url, f"which {problem}", hint)

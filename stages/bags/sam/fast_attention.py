@@ -81,7 +81,7 @@ def _plain(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
 
 
 def _pieces(device: str, shape: torch.Size, width: int) -> Iterator[tuple[slice, slice]]:
-    """Slices of heads and of rows whose biases fit the device's measure; all at once where it is no CPU."""
+    """Slices of heads and of rows whose biases fit the device's measure; all at once unless it is a CPU."""
     batch, heads, height = shape[:3]
     values_per_row = batch * width * height * width
     budget = _CPU_VALUES if device == "cpu" else values_per_row * height * heads

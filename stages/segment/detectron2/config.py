@@ -269,7 +269,7 @@ def _refuse_decided(name: str, value: Any) -> None:
 def _unknown(name: str, key: str, value: Any, node: CfgNode) -> UserError:
     close = get_close_matches(key.upper(), list(node), n=3)
     known = ", ".join(close or sorted(node))
-    return _fault(name, value, "which is no option of Detectron2", f"Known here: {known}")
+    return _fault(name, value, "which is not an option of Detectron2", f"Known here: {known}")
 
 
 def _fault(name: str, value: Any, problem: str, hint: str) -> UserError:

@@ -54,8 +54,8 @@ def _extent(counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.in
 def quarter_masks(masks: NDArray[np.uint8], feat_size: tuple[int, int]) -> NDArray[np.uint8]:
     """Shrink 0/1 masks by 4 and lay them into the top-left corner of the padded map.
 
-    OpenCV's bilinear interpolation on uint8 works in fixed point; where a side is no multiple of 4 it is not the same
-    as rounding an exact interpolation, so it is called here rather than imitated.
+    OpenCV's bilinear interpolation on uint8 works in fixed point; where a side is not a multiple of 4 it differs
+    from rounding an exact interpolation, so it is called here rather than imitated.
 
     Args:
         masks: (N, H, W) uint8, 0 or 1.

@@ -43,7 +43,7 @@ def refold_stem(stem: Tensor, source: PixelFormat, target: PixelFormat) -> Tenso
 
     Args:
         stem: (C, 3, k, k).
-    Raises: ValueError if it is no such weight, and if the means differ, which a convolution without bias cannot fix.
+    Raises: ValueError if it is not such a weight, and if the means differ, which a convolution without bias cannot fix.
     """
     if not isinstance(stem, Tensor) or stem.ndim != 4 or stem.shape[1] != 3:
         raise ValueError("the first convolution is not one of three channels")

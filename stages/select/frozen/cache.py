@@ -82,7 +82,7 @@ def feature_maps(
     with disk_errors(known):
         maps = np.load(known / _MAPS, mmap_mode="r")
     if len(maps) != len(images):
-        hint = "Delete that folder, which is made anew"
+        hint = "Delete that folder: it is made again"
         raise UserError(known, "images", len(maps), f"but the store has {len(images)}", hint)
     mean, std = (np.array(about[name], np.float32) for name in ("mean", "std"))
     return MapReader(maps, mean, std, config.image.cache_mb)

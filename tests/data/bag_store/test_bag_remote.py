@@ -215,7 +215,7 @@ class NoCredentialsError(Exception):
     [
         (PermissionError("403"), "may not be read"),
         (NoCredentialsError("none"), "without credentials"),
-        (OSError(22, "The specified bucket is not valid"), "no place for a store .*bucket"),
+        (OSError(22, "The specified bucket is not valid"), "cannot hold a store .*bucket"),
     ],
 )
 def test_what_waiting_does_not_fix_is_not_tried_again(waits, monkeypatch, error, message):

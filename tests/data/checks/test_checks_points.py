@@ -108,7 +108,7 @@ NOTES: list[tuple[str, Edit, str, int]] = [
      "images-without-points", 1),
     ("annotation without a point", lambda d: d["annotations"][0].update(point=None), "annotations-without-point", 1),
     ("crowd", lambda d: d["annotations"][0].update(iscrowd=1), "crowds", 1),
-    ("names but for capitals", lambda d: d["categories"][1].update(name=" Cup"), "category-names-shared", 1),
+    ("names except for capitals", lambda d: d["categories"][1].update(name=" Cup"), "category-names-shared", 1),
     ("two points in one place", lambda d: d["annotations"].append({**d["annotations"][0], "id": 99}),
      "points-doubled", 1),
     ("a point outside its own box", lambda d: d["annotations"][0].update(bbox=[1, 1, 9, 9]),

@@ -74,7 +74,7 @@ def test_labels_that_are_not_sure_enough_are_left_out_and_counted(tmp_path):
 
 def test_labels_without_any_object_are_refused(tmp_path):
     path = write_scenes(tmp_path / "s", [0, 0], crowd=True)
-    with pytest.raises(UserError, match="none can train"):
+    with pytest.raises(UserError, match="can be trained on"):
         read_labels(path, tmp_path / "s/images", with_alternates=True)
 
 
