@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -125,9 +126,9 @@ class Speeds:
         for points in (1, MANY):
             count = f"{points} point{'s' if points > 1 else ''}"
             job = job_of([file], points, self._exact)
-            clock.time(f"loop, {count}", lambda job=job: self.loop(job, clock if len(job.points) > 1 else Clock()))
-            clock.time(f"exact, {count}", lambda job=job: self.stage(job, False))
-            clock.time(f"fast, {count}", lambda job=job: self.stage(job, True))
+            clock.time(f"loop, {count}", partial(self.loop, job, clock if points > 1 else Clock()))
+            clock.time(f"exact, {count}", partial(self.stage, job, False))
+            clock.time(f"fast, {count}", partial(self.stage, job, True))
         self.decode(job, clock, check=number == 0)
         usual = job_of(
             [self._files[(number + place) % len(self._files)] for place in range(self._together)], USUAL, self._fast
@@ -141,7 +142,7 @@ class Speeds:
         for image_id, file in job.files.items():
             self._loop.set_image(np.array(Image.open(file).convert("RGB")))
             points = list(points_of(job.points, image_id))
-            annotations += clock.time("loop, decode and RLE of 20", lambda points=points: self._predicted(points))
+            annotations += clock.time("loop, decode and RLE of 20", partial(self._predicted, points))
         (self._folder / "loop.json").write_text(json.dumps(annotations))
 
     def _predicted(self, points: Sequence[Any]) -> list[dict[str, Any]]:
@@ -213,7 +214,9 @@ def tiny_stage_vs_model(files: Sequence[Path], clock: Clock, rounds: int, device
 
 def tiny_bags(folder: Path, device: str) -> list[Any]:
     """Real bags for the figures of the store: the tiny SAM's for a click on every object of scenes of COCO's size."""
-    images, files, rows = {}, {}, []
+    images: dict[int, ImageRecord] = {}
+    files: dict[int, Path] = {}
+    rows: list[tuple[int, int, int, float, float]] = []
     for image_id, seed in enumerate(DEMO_TRAIN[:SCENES], start=1):
         scene, rng = render_scene(seed), np.random.default_rng(seed)
         files[image_id] = folder / f"scene-{seed}.png"

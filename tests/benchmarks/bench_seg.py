@@ -123,7 +123,7 @@ def ellipses(count: int, height: int, width: int) -> Objects:
         radii = min(height, width) * np.exp(rng.uniform(np.log(0.02), np.log(0.4), 2))
         center = rng.uniform(0.1, 0.9, 2) * (height, width)
         mask[((y - center[0]) / radii[0]) ** 2 + ((x - center[1]) / radii[1]) ** 2 <= 1] = 1
-    rows, columns = masks.any(2), masks.any(1)
+    rows, columns = masks.max(2).astype(bool), masks.max(1).astype(bool)
     ends = [(side.argmax(1), side.shape[1] - side[:, ::-1].argmax(1)) for side in (columns, rows)]
     boxes = np.stack([ends[0][0], ends[1][0], ends[0][1], ends[1][1]], 1).astype(np.float32)
     classes = torch.from_numpy(rng.integers(0, CLASSES, count))

@@ -26,7 +26,7 @@ def test_inverted_boxes_have_no_area():
 def test_iou_by_hand():
     a = [[[0, 0, 4, 4]], [[0, 0, 0, 0]]]
     b = [[0, 0, 4, 4], [2, 2, 6, 6], [4, 0, 8, 4], [0, 0, 0, 0]]
-    np.testing.assert_allclose(box_iou(a, b), [[1, 4 / 28, 0, 0], [0, 0, 0, 0]], rtol=1e-6)
+    np.testing.assert_allclose(box_iou(a, b), np.array([[1, 4 / 28, 0, 0], [0, 0, 0, 0]]), rtol=1e-6)
 
 
 def test_iou_of_no_boxes_has_no_rows():

@@ -69,7 +69,11 @@ def move_ids(name: str, by: int) -> Spoiler:
 def write(name: str, content: str | bytes) -> Spoiler:
     """Write a file, whatever was there."""
     data = content.encode() if isinstance(content, str) else content
-    return lambda job: (job / name).write_bytes(data) and None
+
+    def spoil(job: Path) -> None:
+        (job / name).write_bytes(data)
+
+    return spoil
 
 
 def remove(name: str) -> Spoiler:

@@ -46,7 +46,7 @@ def test_a_single_job_runs_in_this_process() -> None:
 def test_a_user_error_arrives_whole_and_stops_the_other_job(tmp_path: Path) -> None:
     started = time.monotonic()
     with pytest.raises(UserError, match=r"^labels\.json: annotations\[3\]\.bbox = \[1, 2\], not a box\. Give four"):
-        side_by_side([_fail, partial(_wait, tmp_path / "done")], device="cpu")
+        side_by_side([partial(_fail), partial(_wait, tmp_path / "done")], device="cpu")
     assert time.monotonic() - started < 40
     assert not (tmp_path / "done").exists()
 

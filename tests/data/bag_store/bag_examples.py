@@ -23,7 +23,7 @@ CATEGORIES = (Category(1, "cat"), Category(7, "dog"))
 
 def identity(**changes: object) -> BagIdentity:
     """An identity with some fields changed."""
-    fields = {
+    fields: dict[str, Any] = {
         "sam_model": "tiny",
         "checkpoint_sha256": "0" * 64,
         "recipe": "refined",

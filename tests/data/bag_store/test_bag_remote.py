@@ -183,7 +183,7 @@ class _Flaky:
 @pytest.fixture
 def waits(monkeypatch):
     """No time passes: the waits are noted instead, and the clock goes by them."""
-    noted = []
+    noted: list[float] = []
     monkeypatch.setattr(bag_filesystem.time, "sleep", noted.append)
     monkeypatch.setattr(bag_filesystem.time, "monotonic", lambda: float(sum(noted)))
     return noted

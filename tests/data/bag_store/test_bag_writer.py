@@ -139,6 +139,7 @@ def test_a_second_process_is_refused_and_the_system_frees_the_lock_of_a_killed_o
         stdout=subprocess.PIPE,
         env=child_environment(),
     )
+    assert holder.stdout is not None
     assert holder.stdout.readline() == b"locked\n"
     with pytest.raises(UserError, match="another process is writing"), open_writer(tmp_path, identity(), CATEGORIES, 3):
         pass

@@ -35,10 +35,11 @@ def _percent(entry: dict[str, Any]) -> None:
     entry["point"] = [100 * x / WIDTH, 100 * y / HEIGHT]
 
 
-def _large(document: dict[str, Any]) -> None:
+def _large_in_percent(document: dict[str, Any]) -> None:
     """Images of a usual size, so that percent can be told from pixels."""
     for image in document["images"]:
         image["width"], image["height"] = 640, 480
+    _each(_percent)(document)
 
 
 def _coarse_without_point(as_corners: bool) -> Edit:
@@ -71,7 +72,7 @@ def _turned_sizes(document: dict[str, Any]) -> None:
 
 
 FAULTS: list[tuple[str, Edit, str, int]] = [
-    ("percent", lambda d: (_large(d), _each(_percent)(d))[0], "points-in-percent", COUNT),
+    ("percent", _large_in_percent, "points-in-percent", COUNT),
     ("fractions", _each(lambda e: e.update(point=[e["point"][0] / WIDTH, e["point"][1] / HEIGHT])),
      "points-as-fractions", COUNT),
     ("swapped", _each(lambda e: e.update(point=e["point"][::-1])), "points-swapped", COUNT),

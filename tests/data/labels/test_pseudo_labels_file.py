@@ -1,4 +1,5 @@
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ def square(left: int, top: int, right: int, bottom: int, height: int = 10, width
 
 
 def label(point_id: int, **changes) -> PseudoLabel:
-    values = {
+    values: dict[str, Any] = {
         "point_id": point_id,
         "image_id": 7,
         "category_id": 9,

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -21,13 +23,14 @@ def test_quasi_center_probability_is_that_of_the_release(case):
     np.testing.assert_allclose(probability, golden(case, "prob"), rtol=0, atol=1e-9)
 
 
-class Draws:
-    """Stands in for a generator whose draws are known."""
+class Draws(np.random.Generator):
+    """A generator whose draws are known."""
 
     def __init__(self, draws: np.ndarray) -> None:
+        super().__init__(np.random.PCG64(0))
         self.draws = iter(draws.tolist())
 
-    def random(self) -> float:
+    def random(self, *_: Any, **__: Any) -> Any:
         return next(self.draws)
 
 

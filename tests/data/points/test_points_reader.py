@@ -16,7 +16,7 @@ def test_rows_are_sorted_by_image_and_point(points_document, save):
     assert points.image_id.tolist() == [3, 7, 7]
     assert points.point_id.tolist() == [29, 28, 30]
     assert points.category_id.tolist() == [9, 9, 4]
-    np.testing.assert_array_equal(points.xy, np.float32([[0, 7.5], [4.25, 5], [4.25, 5]]))
+    np.testing.assert_array_equal(points.xy, np.array([[0, 7.5], [4.25, 5], [4.25, 5]], np.float32))
     assert (points.image_id.dtype, points.category_id.dtype, points.xy.dtype) == (np.int64, np.int32, np.float32)
     assert points.categories == (Category(4, "cat"), Category(9, "cup"))
 
@@ -88,8 +88,8 @@ def test_a_file_of_crowds_alone_is_refused(points_document, save):
 @pytest.mark.parametrize(
     "change",
     [
-        pytest.param({"xy": np.float32([[4, 5], [20, 5]])}, id="outside"),
-        pytest.param({"xy": np.float32([[4, 5], [np.nan, 5]])}, id="nan"),
+        pytest.param({"xy": np.array([[4, 5], [20, 5]], np.float32)}, id="outside"),
+        pytest.param({"xy": np.array([[4, 5], [np.nan, 5]], np.float32)}, id="nan"),
         pytest.param({"xy": np.zeros((3, 2), np.float32)}, id="length"),
         pytest.param({"image_id": np.array([7, 8])}, id="unknown image"),
         pytest.param({"category_id": np.array([4, 5], np.int32)}, id="unknown category"),

@@ -57,7 +57,8 @@ def test_an_ablation_interrupted_five_times_ends_as_an_undisturbed_one(
 
 def interrupted_after(steps: int) -> Callable:
     """A training step that works `steps` times, and then Ctrl-C is pressed."""
-    step, done = TrainStep.step, []
+    step = TrainStep.step
+    done: list[int] = []
 
     def stop_at_last(self, iteration, batch):
         if len(done) == steps:

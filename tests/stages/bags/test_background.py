@@ -12,7 +12,7 @@ def test_items_come_in_order_with_what_was_fetched():
 
 
 def test_no_more_is_fetched_than_may_wait():
-    fetched = []
+    fetched: list[int] = []
     with fetched_ahead(fetched.append, list(range(100)), ahead=3) as items:
         next(items)
         time.sleep(0.05)
@@ -39,10 +39,15 @@ def test_leaving_early_stops_the_thread():
 
 
 def test_calls_run_one_after_another_and_all_before_leaving():
-    done = []
+    done: list[int] = []
+
+    def slow(number: int) -> None:
+        time.sleep(0.002)
+        done.append(number)
+
     with InBackground(2) as background:
         for number in range(10):
-            background.put(lambda number: (time.sleep(0.002), done.append(number)), number)
+            background.put(slow, number)
     assert done == list(range(10))
 
 

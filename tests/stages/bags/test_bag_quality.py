@@ -72,6 +72,7 @@ def best_in_bag(sam, clicks: list[Clicks], recipe: str) -> NDArray[np.float64]:
     """The best IoU with the truth in each point's bag."""
     best = []
     for one in clicks:
+        assert one.truth is not None
         height, width = one.image.shape[:2]
         record = ImageRecord(1, "scene", height, width)
         (encoded,) = sam.encode([sam.prepare(one.image)])

@@ -2,10 +2,12 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 
 from sapnet_pipe.data.coco.instances import ImageRecord
 from sapnet_pipe.data.coco.masks import decode_masks
 from sapnet_pipe.stages.bags.recipes import RECIPES, Point, make_bag, prompt
+from sapnet_pipe.stages.bags.sam.adapter import EncodedImage
 from tests.stages.bags.conftest import decoded_of
 
 IMAGE = ImageRecord(4, "a.png", 40, 60)
@@ -20,6 +22,10 @@ def rectangle(left, top, right, bottom):
 
 EMPTY = rectangle(0, 0, 0, 0)
 PART, WHOLE, GROUP = rectangle(20, 15, 30, 25), rectangle(10, 10, 40, 30), rectangle(0, 5, 60, 35)
+
+
+# The scripted SAM never looks at the image.
+ENCODED = EncodedImage(torch.empty(0), torch.empty(0), (40, 60), (40, 60))
 
 
 class ScriptedSam:
@@ -45,7 +51,7 @@ class ScriptedSam:
 
 
 def _make(sam, recipe):
-    (prompted,) = prompt(sam, None, [POINT], RECIPES[recipe])
+    (prompted,) = prompt(sam, ENCODED, [POINT], RECIPES[recipe])
     bag, dropped = make_bag(IMAGE, prompted, RECIPES[recipe])
     return bag, decode_masks(bag.masks.rle, IMAGE.height, IMAGE.width), dict(dropped)
 

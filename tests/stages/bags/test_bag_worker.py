@@ -37,7 +37,7 @@ def test_a_shard_does_not_depend_on_the_shards_made_before(job):
 
 @quick
 def test_the_bags_of_a_shard_are_sorted_and_every_image_is_announced(job):
-    seen = []
+    seen: list[None] = []
     result = BagWorker(job).make_shard([11, 14], on_image=lambda: seen.append(None))
     assert _keys(result) == [(11, 1000), (11, 1001), (14, 990), (14, 991)]
     assert (len(seen), result.failures) == (2, {})

@@ -52,6 +52,7 @@ def test_truth_equal_to_a_token_gives_that_token_and_the_oracle_an_iou_of_one(st
     truth = _truth(points, lambda image_id, point_id: store.read_masks(image_id)[point_id][places[point_id]])
     report = inspect(store.folder, truth, quiet=True)
     assert report.points_with_truth == 12
+    assert report.quality is not None
     assert report.quality["token-2"].miou == report.quality["oracle"].miou == report.quality["oracle"].share_75 == 1
     assert report.quality["largest"].miou < 1
     for quality in report.quality.values():
@@ -75,6 +76,7 @@ def test_quality_agrees_with_a_loop_over_decoded_masks(store, points):
         best.append(iou.max())
         top1.append(iou[score.argmax()])
     quality = inspect(store.folder, truth, quiet=True).quality
+    assert quality is not None
     assert quality["oracle"].miou == pytest.approx(np.mean(best))
     assert quality["sam-top1"].miou == pytest.approx(np.mean(top1))
 
@@ -84,6 +86,7 @@ def test_points_without_truth_are_left_out_of_the_quality(store, points):
     truth = InstanceDataset(truth.source, truth.images, truth.categories, truth.annotations[:5])
     report = inspect(store.folder, truth, quiet=True)
     assert report.points_with_truth == 5
+    assert report.quality is not None
     assert report.quality["oracle"].miou == 1
 
 

@@ -24,7 +24,7 @@ class _Failed(Exception):  # noqa: N818
 
 
 class _Call(SimpleNamespace):
-    __hash__ = object.__hash__  # calls are keys, as Ray's references are
+    __hash__ = object.__hash__  # type: ignore[assignment]  # calls are keys, as Ray's references are
 
 
 class _Worker:

@@ -45,13 +45,14 @@ def write_scenes(
     """Write one scene per entry of `counts` (its number of objects) and a COCO instances file; returns the file."""
     rng = np.random.default_rng(seed)
     (folder / "images").mkdir(parents=True)
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for number, count in enumerate(counts, 1):
         pixels, objects = draw_scene(rng, size, count)
         Image.fromarray(pixels).save(folder / "images" / f"{number:03}.png")
         images.append({"id": number, "file_name": f"{number:03}.png", "height": size[0], "width": size[1]})
         for kind, mask in objects:
-            annotation = {
+            annotation: dict[str, Any] = {
                 "id": len(annotations) + 1, "image_id": number, "category_id": 10 * (kind + 1), "iscrowd": 0,
                 "segmentation": _rle(mask), "area": int(mask.sum()),
             }  # fmt: skip

@@ -37,7 +37,7 @@ def test_frozen_stages_have_no_gradient_and_keep_their_statistics() -> None:
     net.train()
     frozen = {name for name, p in net.trunk.named_parameters() if not p.requires_grad}
     assert {name.split(".")[0] for name in frozen} == {"conv1", "bn1", "layer1"}
-    before = net.trunk.bn1.running_mean.clone()  # type: ignore[union-attr, operator]
+    before = net.trunk.bn1.running_mean.clone()  # type: ignore[operator]
     net(torch.randn(2, 3, 64, 64))
     assert torch.equal(net.trunk.bn1.running_mean, before)  # type: ignore[arg-type]
     assert net.trunk.get_submodule("layer2").training

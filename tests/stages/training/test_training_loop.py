@@ -35,7 +35,7 @@ def loss_fn(net: nn.Module, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
     return {"loss_square": error.square().mean(), "largest": error.abs().max()}
 
 
-def network(seed: int = 0) -> nn.Module:
+def network(seed: int = 0) -> nn.Sequential:
     torch.manual_seed(seed)
     return nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.1), nn.Linear(8, 1))
 
@@ -154,21 +154,22 @@ def test_one_bad_batch_is_skipped_and_counted(tmp_path: Path) -> None:
 
 def test_frozen_parameters_stay_as_they_are(tmp_path: Path) -> None:
     model = network()
-    model[0].weight.requires_grad_(False)  # type: ignore[union-attr]
-    before = model[0].weight.clone()
+    weight = model.get_parameter("0.weight").requires_grad_(False)
+    before = weight.clone()
     fit(tmp_path, model=model)
-    assert torch.equal(model[0].weight, before)
+    assert torch.equal(weight, before)
 
 
 def test_weight_decay_spares_biases_and_norms(tmp_path: Path) -> None:
-    model = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4))
-    biases = [p.clone() for p in (model[0].bias, model[1].weight)]
-    weight = model[0].weight.clone()
+    linear, norm = nn.Linear(3, 4), nn.LayerNorm(4)
+    model = nn.Sequential(linear, norm)
+    biases = [p.clone() for p in (linear.bias, norm.weight)]
+    weight = linear.weight.clone()
     still = CONFIG.model_copy(update={"weight_decay": 0.5, "max_iterations": 3, "warmup_iterations": 0})
     fit(tmp_path, model=model, config=still, loss_fn=lambda net, batch: {"loss": 0 * net(batch[0]).sum()})
-    assert torch.equal(model[0].bias, biases[0])
-    assert torch.equal(model[1].weight, biases[1])
-    assert (model[0].weight.abs() < weight.abs()).all()
+    assert torch.equal(linear.bias, biases[0])
+    assert torch.equal(norm.weight, biases[1])
+    assert (linear.weight.abs() < weight.abs()).all()
 
 
 @pytest.mark.parametrize("damage", ["truncated", "foreign", "other network"])

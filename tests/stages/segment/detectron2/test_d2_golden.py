@@ -67,9 +67,10 @@ def test_whole_model_gives_the_golden_losses_and_gradients():
     losses = model([_entry(golden, 0), _entry(golden, 1)])
     for name, loss in losses.items():
         torch.testing.assert_close(loss, torch.tensor(golden[name]), rtol=1e-5, atol=0)
-    sum(losses.values()).backward()
+    torch.stack([*losses.values()]).sum().backward()
     for key, parameter in model.named_parameters():
         expected = tensor(golden[f"grad/{key}"])
+        assert parameter.grad is not None, key
         assert (parameter.grad - expected).abs().max() <= 1e-4 * expected.abs().max(), key
 
 

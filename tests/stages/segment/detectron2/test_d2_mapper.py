@@ -90,7 +90,7 @@ def test_the_loss_is_eq_11_on_masks_and_alternates_moved_together(tmp_path, name
         torch.testing.assert_close(loss, main + 0.25 * sum(others) / 2, rtol=1e-4, atol=1e-5)
 
 
-def _quarter(mask: np.ndarray, feat: tuple[int, ...]) -> torch.Tensor:
+def _quarter(mask: np.ndarray, feat: tuple[int, int]) -> torch.Tensor:
     return torch.from_numpy(quarter_masks(mask[None], feat)[0]).float()
 
 

@@ -78,6 +78,7 @@ def test_the_run_folder_has_detectron2s_names_and_ours(tmp_path, labels):
     assert summary.engine == "detectron2"
     assert summary.iterations == 3
     assert "segm/AP" in (out / "metrics.json").read_text().splitlines()[-1]
+    assert summary.ap is not None
     assert summary.ap.keys() == {"segm", "bbox"}
     assert not [name for name in DatasetCatalog.list() if name.startswith("sapnet_pipe")]
 

@@ -5,7 +5,7 @@ image in the loss, all pairs at once in Matrix NMS. `test_reference_solov2.py` h
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import torch
@@ -34,9 +34,9 @@ class LevelTargets(NamedTuple):
     hit: Tensor
 
 
-def resized(maps: Tensor, **size: object) -> Tensor:
+def resized(maps: Tensor, **size: Any) -> Tensor:
     """Bilinear, half-pixel centres, no antialiasing."""
-    return functional.interpolate(maps, mode="bilinear", align_corners=False, **size)  # type: ignore[call-overload]
+    return functional.interpolate(maps, mode="bilinear", align_corners=False, **size)
 
 
 def with_coords(maps: Tensor) -> Tensor:
@@ -50,7 +50,11 @@ def with_coords(maps: Tensor) -> Tensor:
 class PlainSOLOv2(nn.Module):
     """Both heads on a backbone; built of the layers of our model, so that the weights are the same ones."""
 
-    def __init__(self, model: nn.Module) -> None:
+    backbone: Any
+    ins_head: Any
+    mask_head: Any
+
+    def __init__(self, model: Any) -> None:
         super().__init__()
         self.backbone, self.ins_head, self.mask_head = model.backbone, model.ins_head, model.mask_head
 
@@ -236,13 +240,13 @@ def plain_inference(
         scores.append((score * (highest == score).float())[0].permute(1, 2, 0).reshape(-1, score.shape[1]))
         kernels.append(kernel[image].permute(1, 2, 0).reshape(-1, kernel.shape[1]))
         strides.append(torch.full((len(scores[-1]),), float(stride)))
-    every, kernel, stride = torch.cat(scores), torch.cat(kernels), torch.cat(strides)
+    every = torch.cat(scores)
     cell, classes = (every > score_threshold).nonzero(as_tuple=True)
-    score, kernel, stride = every[cell, classes], kernel[cell], stride[cell]
+    score, kernel, strides_of_cells = every[cell, classes], torch.cat(kernels)[cell], torch.cat(strides)[cell]
     probability = functional.conv2d(outputs.mask[image : image + 1], kernel[:, :, None, None])[0].sigmoid()
     masks = probability > 0.5
     area = masks.sum((1, 2)).float()
-    large = area > stride
+    large = area > strides_of_cells
     masks, probability, score, classes, area = (t[large] for t in (masks, probability, score, classes, area))
     score = score * ((probability * masks.float()).sum((1, 2)) / area)
     order = score.argsort(descending=True)[:nms_pre]

@@ -22,7 +22,8 @@ CASES = sorted({key.split("/")[0] for key in TARGETS})
 def _targets(golden, prefix, feat_size, **options):
     masks = torch.from_numpy(unpack(golden[f"{prefix}/masks"], golden[f"{prefix}/size"]))
     boxes, classes = torch.from_numpy(golden[f"{prefix}/boxes"]), torch.from_numpy(golden[f"{prefix}/classes"])
-    return plain_targets(boxes, classes, masks, tuple(map(int, feat_size)), num_classes=5, **options)
+    height, width = map(int, feat_size)
+    return plain_targets(boxes, classes, masks, (height, width), num_classes=5, **options)
 
 
 def test_its_heads_give_the_golden_outputs():

@@ -64,6 +64,7 @@ def test_an_untrained_head_scores_every_cell_at_the_prior(heads):
     head = InstanceHead(
         in_channels=32, channels=32, num_convs=1, num_classes=3, num_kernels=8, num_grids=(4,), prior_prob=0.01
     )
+    assert head.cate_pred.bias is not None
     assert torch.allclose(head.cate_pred.bias.sigmoid(), torch.full((3,), 0.01))
     assert head.cate_tower[0].bias is None
     assert 0.005 < head.cate_tower[0].weight.std() < 0.015

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from sapnet_pipe.stages.segment.config import NmsKernel
 from sapnet_pipe.stages.segment.solov2 import inference
 from sapnet_pipe.stages.segment.solov2.inference import Decoding, boxes_of_masks, find_candidates, full_masks
 from sapnet_pipe.stages.segment.solov2.losses import solov2_losses
@@ -82,11 +83,12 @@ def _nms_case(name: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("name", ["a", "dup", "one"])
 def test_nms_equals_the_golden_results(name):
     masks, classes, scores = _nms_case(name)
-    for out, kernel, sigma in (
+    cases: tuple[tuple[str, NmsKernel, float], ...] = (
         ("gaussian_s2", "gaussian", 2.0),
         ("gaussian_s05", "gaussian", 0.5),
         ("linear", "linear", 2.0),
-    ):
+    )
+    for out, kernel, sigma in cases:
         golden = torch.from_numpy(np.nan_to_num(NMS[f"{name}/out_{out}"], nan=0.0))
         ours = matrix_nms(masks, classes, scores, kernel=kernel, sigma=sigma)
         torch.testing.assert_close(ours, golden, atol=1e-5, rtol=0)
@@ -149,9 +151,10 @@ def test_whole_model_equals_the_golden_losses_gradients_and_results():
     losses = solov2_losses(predictions, targets)
     for name, loss in losses.items():
         torch.testing.assert_close(loss, torch.tensor(golden[name]), rtol=1e-5, atol=0)
-    sum(losses.values()).backward()
+    torch.stack([*losses.values()]).sum().backward()
     for key, parameter in model.named_parameters():
         expected = tensor(golden[f"grad/{key}"])
+        assert parameter.grad is not None, key
         assert (parameter.grad - expected).abs().max() <= 1e-4 * expected.abs().max(), key
     with torch.no_grad():
         predictions = model(torch.zeros(2, 3, 128, 160))

@@ -1,5 +1,7 @@
 """Cells, small masks and geometry against golden targets, all exact, and against a slow reading of the rules."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from tests.stages.segment.solov2.golden_solov2 import FIRST_CELL, GRIDS, NUM_CLA
 
 TARGETS = load("targets")
 CASES = sorted({key.split("/")[0] for key in TARGETS})
-SMALL = {"feat_size": (16, 16), "num_grids": (8, 4), "scale_ranges": ((1, 24), (16, 64)), "sigma": 0.2}
+SMALL: dict[str, Any] = {"feat_size": (16, 16), "num_grids": (8, 4), "scale_ranges": ((1, 24), (16, 64)), "sigma": 0.2}
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -33,9 +33,9 @@ def published_r50() -> dict[str, tuple[int, ...]]:
         keys |= {f"backbone.fpn_output{level}.weight": (256, 256, 3, 3)}
         keys |= {f"backbone.fpn_{kind}{level}.bias": (256,) for kind in ("lateral", "output")}
     for tower, first in (("cate_tower", 256), ("kernel_tower", 258)):
-        for layer in range(4):
-            keys[f"ins_head.{tower}.{3 * layer}.weight"] = (512, first if layer == 0 else 512, 3, 3)
-            keys |= _norm(f"ins_head.{tower}.{3 * layer + 1}", 512, frozen=False)
+        for conv in range(4):
+            keys[f"ins_head.{tower}.{3 * conv}.weight"] = (512, first if conv == 0 else 512, 3, 3)
+            keys |= _norm(f"ins_head.{tower}.{3 * conv + 1}", 512, frozen=False)
     keys |= {"ins_head.cate_pred.weight": (80, 512, 3, 3), "ins_head.cate_pred.bias": (80,)}
     keys |= {"ins_head.kernel_pred.weight": (256, 512, 3, 3), "ins_head.kernel_pred.bias": (256,)}
     for level in range(4):

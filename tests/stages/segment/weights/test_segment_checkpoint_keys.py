@@ -71,7 +71,8 @@ def test_exported_stem_sees_bgr_pixels_as_ours_sees_normalised_rgb():
     model = _tiny()
     rgb = torch.randint(0, 256, (1, 3, 32, 32)).float()
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-    ours = model.backbone.trunk.conv1((rgb / 255 - mean[:, None, None]) / std[:, None, None])
+    conv1 = model.backbone.get_submodule("trunk.conv1")
+    ours = conv1((rgb / 255 - mean[:, None, None]) / std[:, None, None])
     stem = to_detectron2(model.state_dict())["backbone.bottom_up.stem.conv1.weight"]
     bgr = rgb[:, [2, 1, 0]] - torch.tensor([103.53, 116.28, 123.675])[:, None, None]
     torch.testing.assert_close(torch.nn.functional.conv2d(bgr, stem, stride=2, padding=3), ours, rtol=1e-4, atol=1e-4)

@@ -114,10 +114,11 @@ def test_damaged_and_empty_files_are_refused_by_name(tmp_path, content):
 
 @pytest.mark.parametrize("protocol", [2, 4, 5])
 def test_arrays_numbers_and_texts_of_every_protocol_are_read(tmp_path, protocol):
-    content = OrderedDict(a=np.arange(6.0).reshape(2, 3), b=np.float32(2), c="text", d=b"\x00\xff")
+    array = np.arange(6.0).reshape(2, 3)
+    content = OrderedDict(a=array, b=np.float32(2), c="text", d=b"\x00\xff")
     pickled(tmp_path / "a.pkl", content, protocol)
     found = read_arrays(tmp_path / "a.pkl")
-    assert np.array_equal(found["a"], content["a"])
+    assert np.array_equal(found["a"], array)
     assert (found["b"], found["c"], found["d"]) == (2, "text", b"\x00\xff")
 
 

@@ -63,7 +63,7 @@ def test_a_batch_is_a_function_of_seed_and_iteration(images: BagImages) -> None:
     first, second = TrainBatches(images, CONFIG, 2, seed=4), TrainBatches(images, CONFIG, 2, seed=4)
     first(0), first(1)
     for a, b in zip(first(7), second(7), strict=True):
-        assert torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
+        assert torch.equal(a, b) if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor) else a == b
     assert not torch.equal(TrainBatches(images, CONFIG, 2, seed=5)(7).inputs, second(7).inputs)
 
 

@@ -4,7 +4,7 @@ One image, Python floats. Bags are lists of boxes without padding; a box is [x1,
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 Box = list[float]
 Rows = Sequence[Sequence[float]]
@@ -101,7 +101,7 @@ class LoopStep:
         bags: Sequence[Sequence[Box]],
         size: tuple[float, float],
         draws: Rows,
-        logits: dict[str, Sequence[Rows]],
+        logits: Mapping[str, Sequence[Rows]],
         negative_logits: Rows,
     ) -> None:
         count, height, width = len(points), *size
@@ -128,7 +128,7 @@ class LoopStep:
                 self.loss_negative += sum(focal(sigmoid(value), 0.0) for value in row) / count
 
     def _psm(self, points: Rows, labels: Sequence[int], bags: Sequence[Sequence[Box]], i: int,
-             logits: dict[str, Sequence[Rows]], count: int) -> None:  # fmt: skip
+             logits: Mapping[str, Sequence[Rows]], count: int) -> None:  # fmt: skip
         bag, label = bags[i], labels[i]
         self.s_dis.append([guidance(points, labels, i, box)[0] ** 0.015 for box in bag])
         scores = bag_scores([softmax(row) for row in logits["psm_cls"][i]], logits["psm_ins"][i], self.s_dis[i])
@@ -144,7 +144,7 @@ class LoopStep:
         self.part_keep.append(area(selected) > 4096 and iou(self.parts[-1], selected) < 0.5)
 
     def _prm(self, labels: Sequence[int], bags: Sequence[Sequence[Box]], i: int,
-             logits: dict[str, Sequence[Rows]], count: int) -> None:  # fmt: skip
+             logits: Mapping[str, Sequence[Rows]], count: int) -> None:  # fmt: skip
         positives, label = self.positives[i], labels[i]
         cls = [[sigmoid(value) for value in row] for row in logits["prm_cls"][i]]
         scores = bag_scores(cls, logits["prm_ins"][i], [1.0] * len(positives))

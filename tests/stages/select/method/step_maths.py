@@ -128,7 +128,7 @@ def random_step(
         boxes, valid, torch.cat([pad(xy, (0, 0, 0, most - xy.shape[1])) for xy, _ in pairs]),
         torch.cat([pad(known, (0, most - known.shape[1])) for _, known in pairs]),
         torch.tensor([[800.0, 1333.0]]).repeat(images, 1), uniform(images, 4, random_boxes),
-        *(4 * uniform(total, masks, classes + 1) - 2 for _ in range(2)),
-        *(4 * uniform(total, masks + NUM_SCALED, classes) - 2 for _ in range(2)),
+        4 * uniform(total, masks, classes + 1) - 2, 4 * uniform(total, masks, classes + 1) - 2,
+        4 * uniform(total, masks + NUM_SCALED, classes) - 2, 4 * uniform(total, masks + NUM_SCALED, classes) - 2,
         4 * uniform(images * random_boxes + total, classes) - 2,
     )  # fmt: skip

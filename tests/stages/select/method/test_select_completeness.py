@@ -49,7 +49,9 @@ def test_factors_that_are_switched_off_are_left_out() -> None:
     half = torch.full((1, 2), 0.5)
     assert joint_factor(None, None) is None
     assert joint_factor(half, None) is half
-    assert torch.equal(joint_factor(half, half), torch.full((1, 2), 0.25))
+    both = joint_factor(half, half)
+    assert both is not None
+    assert torch.equal(both, torch.full((1, 2), 0.25))
 
 
 def test_scores_are_multiplied_by_completeness_and_only_its_loss_trains_it() -> None:

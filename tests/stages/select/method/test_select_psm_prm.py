@@ -18,12 +18,12 @@ def test_padding_never_changes_a_bag_score() -> None:
     torch.manual_seed(0)
     cls_logits, ins_logits, s_dis = torch.randn(3, 4, 5), torch.randn(3, 4, 5), torch.rand(3, 4)
     valid = torch.ones(3, 4, dtype=torch.bool)
-    wide = [torch.cat([x, torch.randn(3, 2, 5) * 100], dim=1) for x in (cls_logits, ins_logits)]
+    wide_cls, wide_ins = (torch.cat([x, torch.randn(3, 2, 5) * 100], dim=1) for x in (cls_logits, ins_logits))
     more = torch.cat([valid, torch.zeros(3, 2, dtype=torch.bool)], dim=1)
-    padded = psm_scores(*wide, more, torch.cat([s_dis, torch.rand(3, 2)], dim=1))
+    padded = psm_scores(wide_cls, wide_ins, more, torch.cat([s_dis, torch.rand(3, 2)], dim=1))
     close(padded[:, :4], psm_scores(cls_logits, ins_logits, valid, s_dis), 1e-6)
     assert padded[:, 4:].abs().sum() == 0
-    close(prm_scores(*wide, more)[:, :4], prm_scores(cls_logits, ins_logits, valid), 1e-6)
+    close(prm_scores(wide_cls, wide_ins, more)[:, :4], prm_scores(cls_logits, ins_logits, valid), 1e-6)
 
 
 def test_the_order_of_masks_in_a_bag_never_changes_the_scores() -> None:
