@@ -58,7 +58,7 @@ def tokens_of(sam, clicks: Clicks) -> NDArray[np.bool_]:
     (encoded,) = sam.encode([sam.prepare(clicks.image)])
     size = clicks.image.shape[:2]
     return np.stack(
-        [decode_masks([code() for code in one.codes], *size) for one in sam.point_masks(encoded, clicks.xy)]
+        [decode_masks([rle() for rle in one.make_rle], *size) for one in sam.point_masks(encoded, clicks.xy)]
     )
 
 

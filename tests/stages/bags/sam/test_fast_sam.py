@@ -118,9 +118,9 @@ def test_prompts_decoded_together_are_those_decoded_alone(photographs):
         (encoded,) = sam.encode([sam.prepare(image)])
         answers.append([*sam.point_masks(encoded, xy), *sam.box_masks(encoded, xy, boxes)])
     for alone, together in zip(*answers, strict=True):
-        np.testing.assert_array_equal(alone.token, together.token)
-        np.testing.assert_allclose(alone.score, together.score, atol=1e-4)
-        np.testing.assert_allclose(alone.area, together.area, rtol=0.01, atol=5)
+        np.testing.assert_array_equal(alone.figures.source, together.figures.source)
+        np.testing.assert_allclose(alone.figures.score, together.figures.score, atol=1e-4)
+        np.testing.assert_allclose(alone.figures.area, together.figures.area, rtol=0.01, atol=5)
 
 
 def test_a_compiled_encoder_takes_batches_of_one_size(encoder, monkeypatch):

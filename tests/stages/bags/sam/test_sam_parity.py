@@ -93,8 +93,8 @@ def test_the_best_token_for_a_point_with_a_box_is_the_predictors(tiny_sam, photo
         answers = [predictor.predict(**prompts, multimask_output=several) for several in (False, True)]
         masks, scores = (np.concatenate([answer[part] for answer in answers]) for part in (0, 1))
         best = int(scores.argmax())
-        assert (made.token.tolist(), made.score.tolist()) == ([best], [scores[best]])
-        np.testing.assert_array_equal(decode_masks([made.codes[0]()], height, width)[0], masks[best])
+        assert (made.figures.source.tolist(), made.figures.score.tolist()) == ([best], [scores[best]])
+        np.testing.assert_array_equal(decode_masks([made.make_rle[0]()], height, width)[0], masks[best])
 
 
 def _random_vit_b() -> Sam:
