@@ -1,6 +1,7 @@
 """The command line: `sapnet-pipe COMMAND`. What a command is stands in `pipeline.commands`; here are its exit codes."""
 
 import os
+import signal
 import sys
 from typing import Annotated, Any
 
@@ -77,6 +78,7 @@ def main() -> None:
     # times slower; GNU's may spin for some microseconds, which is less than it takes to wake them.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what is open is closed, and the code is 130
     sys.exit(run(sys.argv[1:]))
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.data.files import disk_errors
+from sapnet_pipe.data.folder_lock import contents
 
 
 def require_new_file(path: Path, option: str = "--out") -> None:
@@ -25,7 +26,7 @@ def require_new_folder(path: Path, option: str = "--out") -> None:
     Raises: UserError if it holds anything, is a file, or cannot be made.
     """
     with disk_errors(path):
-        taken = path.exists() and (not path.is_dir() or any(path.iterdir()))
+        taken = path.exists() and (not path.is_dir() or bool(contents(path)))
     if taken or (path.is_symlink() and not path.exists()):
         raise UserError(option, "path", str(path), "which is taken", "Name a new folder, or move the old one away")
     _require_writable(path, option)

@@ -12,11 +12,27 @@ from typing import Any
 from pydantic import BaseModel
 
 from sapnet_pipe.data.errors import UserError
-from sapnet_pipe.data.files import disk_errors, made_folder, read_json, write_bytes, write_json
+from sapnet_pipe.data.files import disk_errors, read_json, write_bytes, write_json
+from sapnet_pipe.data.folder_lock import contents, held_folder
 from sapnet_pipe.pipeline.settings import read_toml, to_toml
 from sapnet_pipe.stages.training.run_files import CONFIG, MANIFEST, METRICS
 
 _PACKAGES = ("sapnet-pipe", "torch", "torchvision", "segment-anything", "lightning-fabric", "pycocotools", "numpy")
+
+_LENGTH = "the learning rate goes on as in a run of that length from the start, which the steps done before were not"
+# What a resumed run may have otherwise than it began, and what to say of it: it does the same steps in another place or
+# in another way, or more of them. Everything else decides what was learnt so far.
+MAY_CHANGE = {
+    "device": "",
+    "train.max_iterations": _LENGTH,
+    "train.epochs": _LENGTH,
+    "train.min_iterations": _LENGTH,
+    "train.checkpoint_every": "",
+    "train.checkpoint_minutes": "",
+    "train.log_every": "",
+    "train.workers": "",
+    "test.workers": "",
+}
 
 
 @dataclass(frozen=True)
@@ -27,11 +43,13 @@ class RunFolder:
         path: The folder.
         manifest: What manifest.json holds.
         written: Whether this process writes; of several that train together the first one does.
+        notes: What the user should know of how the run goes on.
     """
 
     path: Path
     manifest: dict[str, Any]
     written: bool = True
+    notes: tuple[str, ...] = ()
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Record the result metrics and that the run is complete."""
@@ -44,7 +62,7 @@ class RunFolder:
 def open_run(
     path: Path, *, command: str, settings: BaseModel, inputs: Mapping[str, str], seed: int, resume: bool
 ) -> Iterator[RunFolder]:
-    """Create the run folder, or with `resume` go on in the one that is there.
+    """Create the run folder, or with `resume` go on in the one that is there; no other process works in it meanwhile.
 
     A run that a UserError ends before it has learnt anything leaves no trace: what was fixed can be run again under
     the same name. A resumed run that ends so keeps the manifest and settings that it had.
@@ -52,10 +70,10 @@ def open_run(
     Args:
         path: The folder, which must be new (or empty) unless `resume`.
         command: For example ``select``.
-        settings: Resolved settings; a resumed run must have the same, except for ``device``.
+        settings: Resolved settings; a resumed run must have the same, except for those in `MAY_CHANGE`.
         inputs: Names of the inputs and their fingerprints; a resumed run must have the same.
         seed: The run's seed.
-    Raises: UserError if the folder is taken, or belongs to another command, other settings or other inputs.
+    Raises: UserError if the folder is taken or at work, or belongs to another command, other settings or other inputs.
     """
     manifest = {
         "command": command,
@@ -67,12 +85,15 @@ def open_run(
     if not _is_main_process():
         yield RunFolder(path, manifest, written=False)
         return
-    before = _check_free(path, manifest, settings, resume)
-    with made_folder(path):
+    with disk_errors(path):
+        if path.exists() and not path.is_dir():
+            raise UserError("--out", "path", str(path), "a file, not a folder", "Choose another path")
+    with held_folder(path):
+        before, notes = _check_free(path, manifest, settings, resume)
         try:
-            write_bytes(path / CONFIG, to_toml(settings).encode())
             write_json(path / MANIFEST, manifest, indent=2)
-            yield RunFolder(path, manifest)
+            write_bytes(path / CONFIG, to_toml(settings).encode())
+            yield RunFolder(path, manifest, notes=notes)
         except UserError:
             if before:
                 _restore(path, before)
@@ -87,17 +108,17 @@ def _is_main_process() -> bool:
     return is_main_process()
 
 
-def _check_free(path: Path, manifest: Mapping[str, Any], settings: BaseModel, resume: bool) -> dict[str, bytes]:
-    """Raises: UserError unless the run may use the folder. Returns: the files of the run that it goes on with."""
-    with disk_errors(path):
-        if path.exists() and not path.is_dir():
-            raise UserError("--out", "path", str(path), "a file, not a folder", "Choose another path")
-        if not path.is_dir() or not any(path.iterdir()):
-            return {}
+def _check_free(
+    path: Path, manifest: Mapping[str, Any], settings: BaseModel, resume: bool
+) -> tuple[dict[str, bytes], tuple[str, ...]]:
+    """Raises: UserError unless the run may use the folder. Returns: the run's files to put back, and notes."""
+    if not contents(path):
+        return {}, ()
     if not (path / MANIFEST).exists():
         raise UserError("--out", "path", str(path), "holds files of something else", "Choose a new folder")
-    _check_same_run(path, manifest, settings, resume)
-    return {name: (path / name).read_bytes() for name in (MANIFEST, CONFIG)}
+    notes = _check_same_run(path, manifest, settings, resume)
+    with disk_errors(path):
+        return {name: (path / name).read_bytes() for name in (MANIFEST, CONFIG) if (path / name).exists()}, notes
 
 
 def _has_learnt(path: Path) -> bool:
@@ -114,14 +135,14 @@ def _restore(path: Path, before: Mapping[str, bytes]) -> None:
 
 def _empty(path: Path) -> None:
     """Remove what this run has put into the folder, which was empty before."""
-    for entry in path.iterdir():
+    for entry in contents(path):
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
         else:
             entry.unlink()
 
 
-def _check_same_run(path: Path, wanted: Mapping[str, Any], settings: BaseModel, resume: bool) -> None:
+def _check_same_run(path: Path, wanted: Mapping[str, Any], settings: BaseModel, resume: bool) -> tuple[str, ...]:
     file = path / MANIFEST
     found = read_json(file)
     if not isinstance(found, dict) or "command" not in found:
@@ -137,15 +158,27 @@ def _check_same_run(path: Path, wanted: Mapping[str, Any], settings: BaseModel, 
         if before != fingerprint:
             problem = f"but {name} is now {fingerprint[:12]}"
             raise UserError(file, f"inputs.{name}", before, problem, "Give the same input, or choose a new folder")
-    _check_same_settings(path / CONFIG, settings)
+    if not (path / CONFIG).exists() and not _has_learnt(path):
+        return ()  # killed before it wrote them
+    return _check_same_settings(path / CONFIG, settings)
 
 
-def _check_same_settings(file: Path, settings: BaseModel) -> None:
-    before, now = _flat(read_toml(file)), _flat(settings.model_dump(mode="json"))
+def _check_same_settings(file: Path, settings: BaseModel) -> tuple[str, ...]:
+    """Raises: UserError for a changed setting that may not change. Returns: a note for each change of the length."""
+    # A setting that this version has and the run's did not was what its default says.
+    before = _flat(type(settings)().model_dump(mode="json")) | _flat(read_toml(file))
+    now = _flat(settings.model_dump(mode="json"))
+    notes = []
     for name in sorted(before.keys() | now.keys()):
-        if name != "device" and before.get(name) != now.get(name):
-            problem = f"but now it is {now.get(name)!r}"
-            raise UserError(file, name, before.get(name), problem, "A changed setting needs a new folder")
+        old, new = before.get(name), now.get(name)
+        if old == new:
+            continue
+        if name not in MAY_CHANGE:
+            hint = "A changed setting needs a new folder"
+            raise UserError(file, name, old, f"but now it is {new!r}", hint)
+        if MAY_CHANGE[name]:
+            notes.append(f"{name} was {old} and is {new} from here on: {MAY_CHANGE[name]}.")
+    return tuple(notes)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

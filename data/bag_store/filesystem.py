@@ -11,20 +11,19 @@ import posixpath
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import fsspec
 import pyarrow as pa
-from filelock import FileLock, Timeout
 
 from sapnet_pipe.data.errors import UserError
-from sapnet_pipe.data.files import disk_errors, made_folder, write_bytes
+from sapnet_pipe.data.files import disk_errors, write_bytes
+from sapnet_pipe.data.folder_lock import held_folder
 
 Location = str | Path  # a URL is a str; everything else is a path
 
-LOCK = ".lock"
 PATIENCE = "SAPNET_STORE_PATIENCE"  # seconds for which a store that does not answer is tried again
 _PATIENCE_SECONDS = 120.0
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 20.0
@@ -115,37 +114,9 @@ class LocalFolder:
     def remove(self, name: str) -> None:
         (self.path / name).unlink(missing_ok=True)
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Hold the writer's lock, which the system releases when the process dies, however it dies.
-
-        Folders that were made for this and are still empty at the end are removed again.
-
-        Raises: UserError if another process holds the lock, or the folder cannot be made or written.
-        """
-        with made_folder(self.path):
-            with disk_errors(self.path):
-                lock = self._locked()
-            try:
-                for pattern in (".bags-*.tmp", ".manifest*.tmp"):
-                    for leftover in self.path.glob(pattern):
-                        leftover.unlink()
-                yield
-            finally:
-                with suppress(OSError):  # Windows removes no open file; there the lock does it as it is released
-                    (self.path / LOCK).unlink()
-                lock.release()
-
-    def _locked(self) -> FileLock:
-        lock = FileLock(self.path / LOCK)
-        try:
-            # The holder removes the file as it leaves. A lock on a removed file guards nothing and is taken anew, for
-            # which there is the second.
-            lock.acquire(timeout=1)
-        except Timeout as error:
-            problem = "another process is writing there now"
-            raise UserError(self.path, "lock", LOCK, problem, "Wait for it, or choose another --out") from error
-        return lock
+    def held(self) -> AbstractContextManager[None]:
+        """See `data.folder_lock.held_folder`."""
+        return held_folder(self.path)
 
 
 class RemoteFolder:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from sapnet_pipe.data.bag_store.decoding import WholeShard, decode_bags, read_shard
-from sapnet_pipe.data.bag_store.filesystem import LOCK, Location, StoreFolder, store_folder
+from sapnet_pipe.data.bag_store.filesystem import Location, StoreFolder, store_folder
 from sapnet_pipe.data.bag_store.manifest import (
     MANIFEST,
     PARTIAL_MANIFEST,
@@ -21,6 +21,7 @@ from sapnet_pipe.data.bag_store.manifest import (
 from sapnet_pipe.data.bag_store.schema import Bag, FailedImage, ShardLabel, encode_shard
 from sapnet_pipe.data.coco.instances import Category
 from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.folder_lock import is_own
 
 
 def shard_name(index: int) -> str:
@@ -195,7 +196,7 @@ def is_shard_name(name: str) -> bool:
 
 def _refuse_other_files(folder: StoreFolder, names: Sequence[str]) -> None:
     """Raises: UserError if a folder that holds no store holds anything else."""
-    others = [name for name in names if name != LOCK]
+    others = [name for name in names if not is_own(name)]
     if others:
         problem = "so the folder holds something that is not a bag store"
         raise UserError(str(folder), "content", others[0], problem, "Choose a new or an empty folder")

@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -12,6 +13,7 @@ from sapnet_pipe.data.files import sha256_file
 from sapnet_pipe.stages.training.run_files import CHECKPOINT
 
 _ELSEWHERE = {"weights": "", "cache": ""}
+_NO_MATTER: Any = {"device": True, "train": {"checkpoint_minutes"}}  # to the result
 
 
 def select_key(config: BaseModel, inputs: Mapping[str, str]) -> str:
@@ -28,9 +30,9 @@ def select_key(config: BaseModel, inputs: Mapping[str, str]) -> str:
 
 
 def key_of(config: BaseModel, inputs: Mapping[str, str], *, without: set[str] | None = None) -> str:
-    """Key of settings (except for ``device`` and `without`), the inputs' fingerprints and this program's version."""
+    """Key of settings (except for `_NO_MATTER` and `without`), the inputs' fingerprints and this program's version."""
     values = {
-        "settings": config.model_dump(mode="json", exclude={"device"} | (without or set())),
+        "settings": config.model_dump(mode="json", exclude=_NO_MATTER | dict.fromkeys(without or (), True)),
         "inputs": dict(inputs),
         "version": metadata.version("sapnet-pipe"),
     }

@@ -58,7 +58,7 @@ def select(inputs: SelectInputs, settings: SelectConfig) -> Report:
         summary,
         following,
         shown=_shown(summary),
-        notes=[*_without_bags(store), *_notes(summary)],
+        notes=[*folder.notes, *_without_bags(store), *_notes(summary)],
         silent=not folder.written,
     )
 

@@ -54,4 +54,4 @@ def train_seg(inputs: TrainSegInputs, settings: SegmentConfig) -> Report:
         ).to_dict()  # fmt: skip
         folder.finish(summary)
     following = f"sapnet-pipe predict --run {quote(str(out))} --images DIR --out predictions.json"
-    return Report(f"Model written to {out}", summary, following, silent=not folder.written)
+    return Report(f"Model written to {out}", summary, following, notes=folder.notes, silent=not folder.written)

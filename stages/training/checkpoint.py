@@ -3,7 +3,7 @@
 import pickle
 import warnings
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ class Checkpoint:
         iteration: Steps done.
         seed: The seed of this training (a restart by the seed guard has another one than the run).
         metrics_bytes: Length of metrics.jsonl at this moment.
+        progress: Counts and sums that the next record continues (`step.TrainStep.progress`); earlier versions, which
+            had none, wrote checkpoints that lack it.
     """
 
     model: dict[str, Any]
@@ -33,6 +35,7 @@ class Checkpoint:
     iteration: int
     seed: int
     metrics_bytes: int
+    progress: dict[str, Any] = field(default_factory=dict)
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -46,9 +49,9 @@ def load_checkpoint(path: Path, map_location: str | torch.device = "cpu") -> Che
     Raises: UserError if the file is missing, truncated, holds code, or was not written by this program.
     """
     content = load_tensors(path, map_location)
-    if content.get("format") != FORMAT or any(key not in content for key in _FIELDS):
+    if content.get("format") != FORMAT or any(key not in content for key in _REQUIRED):
         raise UserError(path, "format", content.get("format"), f"not a checkpoint of this program ({FORMAT})", _HINT)
-    return Checkpoint(**{key: content[key] for key in _FIELDS})
+    return Checkpoint(**{key: content[key] for key in _FIELDS if key in content})
 
 
 def save_tensors(path: Path, content: dict[str, Any]) -> None:
@@ -60,8 +63,8 @@ def save_tensors(path: Path, content: dict[str, Any]) -> None:
         try:
             torch.save(content, file)
         except RuntimeError as error:
-            # After a failed write torch closes its archive, fails again, and so hides what the disk said.
-            if isinstance(error.__context__, OSError):
+            # After a write that failed or was interrupted torch closes its archive, fails again, and so hides why.
+            if isinstance(error.__context__, (OSError, KeyboardInterrupt)):
                 raise error.__context__ from error
             raise
 
@@ -109,4 +112,5 @@ def load_weights(model: torch.nn.Module, state: dict[str, Any], path: Path) -> N
 
 
 _FIELDS = tuple(Checkpoint.__dataclass_fields__)
+_REQUIRED = tuple(name for name in _FIELDS if name != "progress")
 _HINT = "Give another checkpoint, or train again into a new folder"

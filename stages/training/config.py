@@ -41,6 +41,11 @@ class TrainConfig(BaseModel, frozen=True, extra="forbid"):
         default="32-true", description="Arithmetic of the network."
     )
     checkpoint_every: int = Field(default=500, gt=0, description="Steps between checkpoints.")
+    checkpoint_minutes: float = Field(
+        default=5.0,
+        ge=0,
+        description="Minutes between checkpoints at the most; 0 counts steps only.",
+    )
     log_every: int = Field(
         default=20, gt=0, description="Steps between records of metrics.jsonl, each a mean over them."
     )

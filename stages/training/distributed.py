@@ -8,6 +8,7 @@ import os
 from dataclasses import dataclass
 from typing import TypeVar
 
+import torch
 from torch import Tensor
 from torch import distributed as dist
 
@@ -85,6 +86,13 @@ def gather(value: Value | None) -> list[Value]:
     found: list[Value | None] | None = [None] * world.size if world.rank == 0 else None
     dist.gather_object(value, found)
     return [] if found is None else [part for part in found if part is not None]
+
+
+def any_rank(asked: bool, device: torch.device) -> bool:
+    """Whether it is so in any rank: all of them get the same answer. `device` is that of the training."""
+    if world_size() == 1 or not _initialized():
+        return asked
+    return bool(all_reduce_sum(torch.tensor(float(asked), device=device)) > 0)
 
 
 def barrier() -> None:

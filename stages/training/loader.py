@@ -7,6 +7,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.stages.training.cores import available_cores
+from sapnet_pipe.stages.training.interruption import leave_signals_to_parent
 
 Batch = TypeVar("Batch")
 
@@ -21,7 +22,10 @@ def load_in_order(batch_at: Callable[[int], Batch], order: range, workers: int) 
     Raises: what `batch_at` raises; a UserError keeps its kind across processes.
     """
     workers = min(workers, available_cores())
-    for batch in DataLoader(_Batches(batch_at), batch_size=None, sampler=order, num_workers=workers):
+    batches = _Batches(batch_at)
+    for batch in DataLoader(
+        batches, batch_size=None, sampler=order, num_workers=workers, worker_init_fn=leave_signals_to_parent
+    ):
         if isinstance(batch, _Failure):
             raise UserError(*batch.arguments)
         yield batch

@@ -17,11 +17,12 @@ from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.stages.training.checkpoint import Checkpoint, load_checkpoint, load_weights
 from sapnet_pipe.stages.training.config import TrainConfig, lr_at, resolve_length
 from sapnet_pipe.stages.training.devices import limit_threads, pick_device
-from sapnet_pipe.stages.training.distributed import barrier, is_main_process, local_world_size, world_size
+from sapnet_pipe.stages.training.distributed import any_rank, barrier, is_main_process, local_world_size, world_size
+from sapnet_pipe.stages.training.interruption import Interruption, finishing_steps
 from sapnet_pipe.stages.training.loader import load_in_order
 from sapnet_pipe.stages.training.metric_log import MetricLog, metrics_size
 from sapnet_pipe.stages.training.run_files import CHECKPOINT
-from sapnet_pipe.stages.training.step import Batch, LossFn, TrainStep, Window
+from sapnet_pipe.stages.training.step import Batch, LossFn, TrainStep
 
 __all__ = ["TrainConfig", "TrainResult", "lr_at", "resolve_length", "train"]
 
@@ -70,10 +71,12 @@ def train(
         batch_at: A pure function of the iteration, so that a resumed run sees the same batches. Runs in worker
             processes if ``config.workers``. A batch is tensors in tuples, lists or dicts, or has ``.to(device)``.
         resume: Go on from ``out/checkpoints/last.pt`` if it is there; else start anew.
-        on_step: Called after every step with its values; what it raises ends the training.
+        on_step: Called after every step with its values, and its checkpoint if one is due; what it raises ends the
+            training. A resumed training calls it first for the step that it goes on after, with no values.
         keep_metrics: A new start appends to metrics.jsonl (a restart by the seed guard) instead of emptying it.
     Returns: TrainResult. Torch's global seed is set from (seed, iteration) before every step.
-    Raises: UserError for a device, file or checkpoint at fault, or a loss that stays non-finite.
+    Raises: UserError for a device, file or checkpoint at fault, or a loss that stays non-finite; KeyboardInterrupt once
+        the step in progress is finished and saved, for Ctrl-C or SIGTERM.
     """
     if config.max_iterations < 1:
         raise ValueError("max_iterations must be resolved first, see resolve_length")
@@ -93,11 +96,13 @@ def train(
     kept = restored.metrics_bytes if restored else metrics_size(out) if keep_metrics else 0
     net.train()
     barrier()  # nobody reads the checkpoint any more
-    with MetricLog(out, kept, start, silent=not is_main_process()) as log:
+    with finishing_steps(quiet=quiet) as interruption, MetricLog(out, kept, start, silent=not is_main_process()) as log:
         step = TrainStep(fabric, net, optim, loss_fn=loss_fn, config=config, seed=seed, log=log, path=path)
         if restored is None:
             step.save(0)
-        return _run(step, batch_at, start, config, quiet, on_step)
+        else:
+            step.restore(restored.progress)
+        return _run(step, batch_at, start, config, quiet, on_step, interruption)
 
 
 def _run(
@@ -107,27 +112,37 @@ def _run(
     config: TrainConfig,
     quiet: bool,
     on_step: OnStep | None,
+    interruption: Interruption,
 ) -> TrainResult:
-    """Steps `start` to the end, with records and checkpoints."""
-    began, window, last = time.perf_counter(), Window(), {"loss": 0.0}
+    """Steps `start` to the end or to an interruption, with records and checkpoints."""
+    if start > config.max_iterations:
+        hint = "Give at least so many, or choose a new folder"
+        raise UserError("settings", "train.max_iterations", config.max_iterations, f"but {start} are done", hint)
+    if on_step is not None and start:  # the end may have come between the checkpoint and this
+        on_step(start, {})
+    began = saved = time.perf_counter()
     order = range(start, config.max_iterations)
     batches = load_in_order(batch_at, order, config.workers)
     bar = tqdm(batches, total=len(order), unit="it", disable=quiet or not is_main_process(), dynamic_ncols=True)
     for iteration, batch in zip(order, bar, strict=True):
         record = step.step(iteration, batch)
-        window.add(record)
         done = iteration + 1
-        if done % config.log_every == 0 or done == config.max_iterations:
-            last = window.take()
-            line = {"iteration": done, "lr": lr_at(config, iteration), **last, "skipped": step.skipped}
-            step.log.write(line, done)
-            bar.set_postfix(loss=round(last.get("loss", 0.0), 3))
+        last = done == config.max_iterations
+        if done % config.log_every == 0 or last:
+            step.write_record(done)
+            bar.set_postfix(loss=round(step.last.get("loss", 0.0), 3))
+        stopping = any_rank(interruption.asked is not None, step.fabric.device)
+        late = config.checkpoint_minutes and time.perf_counter() - saved >= 60 * config.checkpoint_minutes
+        if done % config.checkpoint_every == 0 or last or stopping or late:
+            step.save(done)
+            saved = time.perf_counter()
         if on_step is not None:
             on_step(done, record)
-        if done % config.checkpoint_every == 0 or done == config.max_iterations:
-            step.save(done)
+        if stopping:
+            barrier()  # the checkpoint is there
+            raise KeyboardInterrupt
     barrier()  # the checkpoint is there
-    return TrainResult(config.max_iterations, step.skipped, time.perf_counter() - began, last, step.path)
+    return TrainResult(config.max_iterations, step.skipped, time.perf_counter() - began, step.last, step.path)
 
 
 def _fabric(device: torch.device, config: TrainConfig) -> Fabric:

@@ -29,6 +29,9 @@ class TrainStep:
         net, optim: As `Fabric.setup` returns them.
         seed: Every step sets torch's seed from (seed, iteration), so that a resumed run draws the same numbers.
         path: The checkpoint.
+
+    Attributes:
+        window: Of the steps since the last record. last: The last record's values. skipped: Steps so far.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class TrainStep:
     ) -> None:
         self.fabric, self.net, self.optim, self.loss_fn, self.config = fabric, net, optim, loss_fn, config
         self.seed, self.log, self.path = seed, log, path
+        self.window, self.last = Window(), {"loss": 0.0}
         self.skipped, self._skipped_in_a_row = 0, 0
 
     def step(self, iteration: int, batch: Batch) -> dict[str, float]:
@@ -61,7 +65,21 @@ class TrainStep:
         numbers = all_reduce_mean(torch.stack([v.detach().float() for v in (*values.values(), total, norm)])).tolist()
         record = dict(zip(names, numbers, strict=True))
         self._update(iteration, record)
+        self.window.add(record)
         return record
+
+    def write_record(self, done: int) -> None:
+        """Append the means since the last record to the log, after `done` steps."""
+        self.last = self.window.take()
+        line = {"iteration": done, "lr": lr_at(self.config, done - 1), **self.last, "skipped": self.skipped}
+        self.log.write(line, done)
+
+    def restore(self, progress: dict[str, Any]) -> None:
+        """Go on with the counts of a checkpoint, so that the next record is that of an undisturbed training."""
+        if progress:
+            self.skipped, self._skipped_in_a_row = progress["skipped"], progress["skipped_in_a_row"]
+            self.last = dict(progress["last"])
+            self.window.restore(progress["window"])
 
     def save(self, iteration: int) -> None:
         """Write the checkpoint after `iteration` steps, if this is the process that writes."""
@@ -75,6 +93,12 @@ class TrainStep:
             iteration=iteration,
             seed=self.seed,
             metrics_bytes=self.log.bytes_written(),
+            progress={
+                "skipped": self.skipped,
+                "skipped_in_a_row": self._skipped_in_a_row,
+                "last": {name: value for name, value in self.last.items() if name != "seconds"},
+                "window": self.window.state(),
+            },
         )
         save_checkpoint(self.path, state)
 
@@ -115,13 +139,24 @@ class Window:
     def take(self) -> dict[str, float]:
         """The means, and ``seconds`` per step; begins the next window."""
         means = {name: total / self._finite for name, total in self._sums.items()}
-        means["seconds"] = (time.perf_counter() - self._began) / max(1, self._steps)
+        means["seconds"] = (time.perf_counter() - self._began) / max(1, self._steps - self._untimed)
         self._clear()
         return means
 
+    def state(self) -> dict[str, Any]:
+        """What `restore` needs, in plain values; times are left out, so that equal trainings are equal bytes."""
+        return {"sums": dict(self._sums), "steps": self._steps, "finite": self._finite}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on with the window of which this was the state."""
+        self._clear()
+        self._sums.update(state["sums"])
+        self._steps = self._untimed = state["steps"]
+        self._finite = state["finite"]
+
     def _clear(self) -> None:
         self._sums: dict[str, float] = {}
-        self._steps, self._finite, self._began = 0, 0, time.perf_counter()
+        self._steps, self._finite, self._untimed, self._began = 0, 0, 0, time.perf_counter()
 
 
 def sum_losses(values: dict[str, Tensor]) -> Tensor:

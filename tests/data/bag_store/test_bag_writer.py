@@ -100,8 +100,8 @@ def test_a_folder_of_other_files_is_left_alone(tmp_path):
 
 def test_temporary_files_of_a_killed_run_are_removed(tmp_path):
     _write_only(tmp_path, [0])
-    (tmp_path / ".bags-00001.parquet.abc.tmp").write_bytes(b"half")
-    (tmp_path / ".manifest.json.abc.tmp").write_bytes(b"half")
+    (tmp_path / ".bags-00001.parquet.abc_1234.tmp").write_bytes(b"half")
+    (tmp_path / ".manifest.json.abc_1234.tmp").write_bytes(b"half")
     (tmp_path / ".lock").write_bytes(b"")
     write_store(tmp_path)
     assert sorted(_bytes_of(tmp_path)) == [*(f"bags-0000{index}.parquet" for index in range(3)), "manifest.json"]
@@ -141,7 +141,8 @@ def test_a_second_process_is_refused_and_the_system_frees_the_lock_of_a_killed_o
     )
     assert holder.stdout is not None
     assert holder.stdout.readline() == b"locked\n"
-    with pytest.raises(UserError, match="another process is writing"), open_writer(tmp_path, identity(), CATEGORIES, 3):
+    found = pytest.raises(UserError, match=rf"another process \({holder.pid}\) is writing")
+    with found, open_writer(tmp_path, identity(), CATEGORIES, 3):
         pass
     holder.kill()
     holder.communicate()
