@@ -4,17 +4,14 @@ The selectors fill two threads each (`pipeline.side_by_side`), so on two cores t
 this process.
 """
 
-import multiprocessing
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TypeVar
 
 from sapnet_pipe.data.errors import UserError
-from sapnet_pipe.pipeline.side_by_side import prepare_process
+from sapnet_pipe.pipeline.side_by_side import process_pools, run_job
 
 Result = TypeVar("Result")
 Job = Callable[[str], Result]
@@ -67,31 +64,20 @@ def run_in_lanes(jobs: Sequence[Job[Result]], lanes: Sequence[Lane]) -> Iterator
         for place, job in enumerate(jobs):
             yield place, _caught(job, lanes[0].device)
         return
-    with ExitStack() as stack:
-        context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
-        free = deque(
-            (lane, stack.enter_context(ProcessPoolExecutor(1, context, prepare_process, (lane.threads, line))))
-            for line, lane in enumerate(lanes[: len(jobs)])
-        )
+    used = lanes[: len(jobs)]
+    with process_pools([lane.threads for lane in used], hint="Lower parallel, and run it again") as pools:
+        free = deque(zip(used, pools, strict=True))
         waiting = deque(enumerate(jobs))
         running: dict[Future[Result | UserError], tuple[int, tuple[Lane, ProcessPoolExecutor]]] = {}
-        try:
-            while waiting or running:
-                while waiting and free:
-                    place, job = waiting.popleft()
-                    lane, pool = free.popleft()
-                    running[pool.submit(_caught, job, lane.device)] = place, (lane, pool)
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    place, used = running.pop(future)
-                    free.append(used)
-                    yield place, future.result()
-        except BaseException as error:
-            for process in multiprocessing.active_children():
-                process.terminate()
-            if not isinstance(error, BrokenProcessPool):
-                raise
-            problem, hint = "which was killed, perhaps because memory ran out", "Lower parallel, and run it again"
-            raise UserError("machine", "process", "one of several at once", problem, hint) from error
+        while waiting or running:
+            while waiting and free:
+                place, job = waiting.popleft()
+                lane, pool = free.popleft()
+                running[pool.submit(run_job, _caught, job, lane.device)] = place, (lane, pool)
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                place, freed = running.pop(future)
+                free.append(freed)
+                yield place, future.result()
 
 
 def _caught(job: Job[Result], device: str) -> Result | UserError:

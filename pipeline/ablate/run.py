@@ -8,6 +8,7 @@ from typing import Any
 
 from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.data.files import disk_errors
+from sapnet_pipe.data.folder_lock import contents, held_folder
 from sapnet_pipe.pipeline.ablate.inputs import Inputs, make_demo, open_inputs
 from sapnet_pipe.pipeline.ablate.lanes import lanes_for, run_in_lanes
 from sapnet_pipe.pipeline.ablate.plan import FROZEN, Plan
@@ -37,34 +38,38 @@ def run_ablation(
 
     A run that cannot be done does not stop the others; it is missing in the table, and ends the command as an error.
 
-    Raises: UserError for inputs or a folder at fault, or after the tables are written for a run at fault.
+    Raises: UserError for inputs at fault, for a folder of something else or where another ablation is at work, or after
+        the tables are written for a run at fault.
     """
     began = time.monotonic()
     _check_folder(out)
     _check_alone()
-    if demo:
-        if bags is not None or images is not None or truth is not None:
-            hint = "Leave out --bags, --images and --truth, or leave out --demo"
-            raise UserError("ablate", "--demo", "given", "which makes its own bags, photographs and truth", hint)
-        made = make_demo(out, plan.settings, quiet=quiet)
-        bags, images, truth = str(made.bags), made.train_images, made.train_truth
-        if plan.settings.segment_preset and val_labels is None:
-            val_labels, val_images = made.test_truth, made.test_images
-    _check_segments(plan, val_labels)
-    masks = {run.masks for run in plan.runs}
-    inputs = open_inputs(bags, images, truth=truth, val_labels=val_labels, val_images=val_images, masks=masks, out=out)
-    if plan.frozen:
-        plan = with_features(plan, inputs, out, partial(_train_backbone, plan, quiet=quiet))
-    seconds, faults = _train(plan, inputs, out, quiet=quiet)
-    figures, files = write_tables(out, plan.name)
-    if faults:
-        _refuse(faults, figures)
-    result = {**figures, "seconds": seconds | {"total": round(time.monotonic() - began, 1)}}
-    compared = _compared(out, plan.name, {plan.name: figures})
-    if compared is not None:
-        result["agreement"] = compared
-    notes = [] if compared is None else [agreement_line(plan.name.removesuffix(FROZEN), compared)]
-    return _report(figures, files, result, [*_notes(plan, figures), *notes])
+    with held_folder(out):
+        if demo:
+            if bags is not None or images is not None or truth is not None:
+                hint = "Leave out --bags, --images and --truth, or leave out --demo"
+                raise UserError("ablate", "--demo", "given", "which makes its own bags, photographs and truth", hint)
+            made = make_demo(out, plan.settings, quiet=quiet)
+            bags, images, truth = str(made.bags), made.train_images, made.train_truth
+            if plan.settings.segment_preset and val_labels is None:
+                val_labels, val_images = made.test_truth, made.test_images
+        _check_segments(plan, val_labels)
+        masks = {run.masks for run in plan.runs}
+        inputs = open_inputs(
+            bags, images, truth=truth, val_labels=val_labels, val_images=val_images, masks=masks, out=out
+        )
+        if plan.frozen:
+            plan = with_features(plan, inputs, out, partial(_train_backbone, plan, quiet=quiet))
+        seconds, faults = _train(plan, inputs, out, quiet=quiet)
+        figures, files = write_tables(out, plan.name)
+        if faults:
+            _refuse(faults, figures)
+        result = {**figures, "seconds": seconds | {"total": round(time.monotonic() - began, 1)}}
+        compared = _compared(out, plan.name, {plan.name: figures})
+        if compared is not None:
+            result["agreement"] = compared
+        notes = [] if compared is None else [agreement_line(plan.name.removesuffix(FROZEN), compared)]
+        return _report(figures, files, result, [*_notes(plan, figures), *notes])
 
 
 def report_ablations(out: Path) -> Report:
@@ -137,7 +142,7 @@ def _check_folder(out: Path) -> None:
     with disk_errors(out):
         if out.exists() and not out.is_dir():
             raise UserError("--out", "path", str(out), "a file, not a folder", "Choose another path")
-        names = {entry.name for entry in out.iterdir()} if out.is_dir() else set()
+    names = {entry.name for entry in contents(out)}
     if names - _BEGUN and not any(name.endswith(PLAN_SUFFIX) for name in names):
         raise UserError("--out", "path", str(out), "holds files of something else", "Choose a new folder")
 

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import typer
 
 from sapnet_pipe.data.files import read_json, write_bytes, write_json
+from sapnet_pipe.data.folder_lock import held_folder
 from sapnet_pipe.pipeline.commands.bags import InspectInputs, inspect_bags
 from sapnet_pipe.pipeline.commands.evaluate import EvaluateInputs, evaluate
 from sapnet_pipe.pipeline.commands.predict import PredictInputs, PredictSettings, predict
@@ -82,26 +83,27 @@ def run_demo(out: Path, settings: DemoSettings, *, quiet: bool = False) -> Repor
     `full` two yardsticks are trained as well: single MIL, and a second segmenter on the true masks.
     """
     require_empty_folder(out)
-    job, clock = _DemoJob(out, settings, quiet), _Clock(quiet)
-    counts = f"{settings.train_scenes} training and {settings.test_scenes} test scenes"
-    with clock.step("scenes", f"{counts}, one point per object"):
-        job.render()
-    with clock.step("bags", "stage one: bags of masks from the tiny SAM"):
-        miou = job.make_bags()
-    for method in ("single-mil", "sapnet") if settings.full else ("sapnet",):
-        with clock.step(method.replace("-", "_"), f"stage two: {method} learns which mask is the object"):
-            miou[method] = job.select(method)
-    masks = ("pseudo", "true") if settings.full else ("pseudo",)
-    both = "two SOLOv2, side by side, on SAPNet's masks and on the true ones"
-    with clock.step("solov2", f"stage three: {both if settings.full else 'SOLOv2 on the masks that SAPNet chose'}"):
-        ap = clock.at_once({f"solov2_{labels}": partial(job.segment, labels) for labels in masks}, settings.device)
-    with clock.step("pictures", "pictures"):
-        job.draw()
-    result = _result(miou, ap, {**clock.seconds, "total": clock.total()})
-    write_bytes(out / "table.txt", demo_table(result).encode())
-    return Report(
-        demo_table(result), result, f"look at {out / 'pictures'}, then run the stages on your own photographs"
-    )
+    with held_folder(out):
+        job, clock = _DemoJob(out, settings, quiet), _Clock(quiet)
+        counts = f"{settings.train_scenes} training and {settings.test_scenes} test scenes"
+        with clock.step("scenes", f"{counts}, one point per object"):
+            job.render()
+        with clock.step("bags", "stage one: bags of masks from the tiny SAM"):
+            miou = job.make_bags()
+        for method in ("single-mil", "sapnet") if settings.full else ("sapnet",):
+            with clock.step(method.replace("-", "_"), f"stage two: {method} learns which mask is the object"):
+                miou[method] = job.select(method)
+        masks = ("pseudo", "true") if settings.full else ("pseudo",)
+        both = "two SOLOv2, side by side, on SAPNet's masks and on the true ones"
+        with clock.step("solov2", f"stage three: {both if settings.full else 'SOLOv2 on the masks that SAPNet chose'}"):
+            ap = clock.at_once({f"solov2_{labels}": partial(job.segment, labels) for labels in masks}, settings.device)
+        with clock.step("pictures", "pictures"):
+            job.draw()
+        result = _result(miou, ap, {**clock.seconds, "total": clock.total()})
+        write_bytes(out / "table.txt", demo_table(result).encode())
+        return Report(
+            demo_table(result), result, f"look at {out / 'pictures'}, then run the stages on your own photographs"
+        )
 
 
 def demo_table(result: Mapping[str, Any]) -> str:

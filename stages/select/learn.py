@@ -1,6 +1,5 @@
 """Trains a selector under the seed guard, or goes on with an interrupted training."""
 
-import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sapnet_pipe.data.files import disk_errors
 from sapnet_pipe.stages.select.batches.bag_images import BagImages
 from sapnet_pipe.stages.select.batches.batch import SelectBatch
 from sapnet_pipe.stages.select.batches.loader import TrainBatches
@@ -24,8 +22,8 @@ from sapnet_pipe.stages.training.backbone_config import BackboneConfig
 from sapnet_pipe.stages.training.checkpoint import load_checkpoint
 from sapnet_pipe.stages.training.distributed import current_world, is_main_process, world_size
 from sapnet_pipe.stages.training.loop import TrainResult, resolve_length, train
-from sapnet_pipe.stages.training.metric_log import MetricLog, metrics_size
-from sapnet_pipe.stages.training.run_files import CHECKPOINT, METRICS
+from sapnet_pipe.stages.training.metric_log import MetricLog, metrics_size, read_records
+from sapnet_pipe.stages.training.run_files import CHECKPOINT
 
 EVENT = "seed_guard"
 _LOG = logging.getLogger(__name__)
@@ -185,9 +183,6 @@ def _record(out: Path, error: AtChanceError, attempt: int, seed: int) -> None:
 
 
 def _restarts(out: Path) -> list[dict[str, Any]]:
-    path = out / METRICS
     if not is_main_process():
         return []
-    with disk_errors(path):
-        records = [json.loads(line) for line in path.read_text().splitlines()]
-    return [record for record in records if record.get("event") == EVENT]
+    return [record for record in read_records(out) if record.get("event") == EVENT]

@@ -1,14 +1,18 @@
 """metrics.jsonl and TensorBoard events of a training, cut back to the checkpoint on resume."""
 
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
-from sapnet_pipe.data.files import disk_errors
+from sapnet_pipe.data.files import disk_errors, write_bytes
 from sapnet_pipe.stages.training.run_files import METRICS, TENSORBOARD
+
+_LOG = logging.getLogger(__name__)
 
 
 class MetricLog:
@@ -16,7 +20,8 @@ class MetricLog:
 
     Args:
         out: The run folder; created if needed.
-        keep_bytes: metrics.jsonl is first cut to this length; what a killed run wrote after its checkpoint goes.
+        keep_bytes: metrics.jsonl is first cut to this length; what a killed run wrote after its checkpoint goes, and so
+            do damaged lines, with a warning.
         first_step: TensorBoard hides older events from this step on.
         silent: Touch and write nothing: another process of this training does.
     """
@@ -28,11 +33,8 @@ class MetricLog:
             return
         with disk_errors(self.path):
             out.mkdir(parents=True, exist_ok=True)
-            self.path.touch()
-            self._file = self.path.open("r+b")
-            self._file.seek(0, 2)
-            self._file.truncate(min(keep_bytes, self._file.tell()))
-            self._file.seek(0, 2)
+            _cut(self.path, keep_bytes)
+            self._file = self.path.open("ab")
         self._events = SummaryWriter(str(out / TENSORBOARD), purge_step=first_step)
 
     def write(self, record: Mapping[str, float | int | str], step: int) -> None:
@@ -65,3 +67,35 @@ def metrics_size(out: Path) -> int:
     """Length of the run's metrics.jsonl, 0 if there is none yet."""
     path = out / METRICS
     return path.stat().st_size if path.is_file() else 0
+
+
+def read_records(out: Path) -> list[dict[str, Any]]:
+    """The records of the run's metrics.jsonl; damaged lines are left out."""
+    path = out / METRICS
+    with disk_errors(path):
+        lines = path.read_bytes().splitlines(keepends=True)
+    return [record for line in lines if (record := _record(line)) is not None]
+
+
+def _cut(path: Path, keep_bytes: int) -> None:
+    """Keep the first bytes of the log, but for damaged lines; a crash or a second writer leaves such."""
+    content = path.read_bytes() if path.is_file() else b""
+    sound = [line for line in content.splitlines(keepends=True) if _record(line) is not None]
+    kept, whole = content[:keep_bytes], b"".join(sound)
+    if kept and not kept.endswith(b"\n"):  # the damage has moved what comes after it
+        kept = whole[:keep_bytes]
+    kept_lines = [line for line in kept.splitlines(keepends=True) if _record(line) is not None]
+    if len(whole) < len(content):
+        damaged = content.count(b"\n") + (not content.endswith(b"\n")) - len(sound)
+        _LOG.warning("%s: %d damaged lines are dropped", path, damaged)
+    if b"".join(kept_lines) != content or not path.is_file():
+        write_bytes(path, b"".join(kept_lines))
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    """The record of a line; None if it is damaged or was not finished."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) and line.endswith(b"\n") else None

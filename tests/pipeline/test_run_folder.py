@@ -1,5 +1,6 @@
 """Run folders: never overwritten, resumed only as the same run."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +9,12 @@ from pydantic import BaseModel
 
 from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.data.files import read_json, write_json
-from sapnet_pipe.pipeline.run_folder import RunFolder, open_run
+from sapnet_pipe.data.folder_lock import held_folder
+from sapnet_pipe.pipeline.run_folder import MAY_CHANGE, RunFolder, open_run
+from sapnet_pipe.pipeline.settings_table import settings_table
+from sapnet_pipe.stages.segment.config import SegmentConfig
+from sapnet_pipe.stages.select.config import SelectConfig
+from sapnet_pipe.stages.training.config import TrainConfig
 
 
 class Settings(BaseModel, frozen=True):
@@ -20,7 +26,7 @@ def _run(
     path: Path,
     *,
     resume: bool = False,
-    settings: Settings | None = None,
+    settings: BaseModel | None = None,
     bags: str = "abc",
     job: Callable[[RunFolder], None] = lambda folder: None,
 ) -> None:
@@ -124,3 +130,57 @@ def test_a_damaged_manifest_is_a_user_error(tmp_path: Path, inputs: object) -> N
     write_json(tmp_path / "run" / "manifest.json", manifest | {"inputs": inputs})
     with pytest.raises(UserError, match=r"inputs\.bags"):
         _run(tmp_path / "run", resume=True)
+
+
+def test_a_folder_of_nothing_but_litter_of_a_killed_run_is_free_and_tidied(tmp_path: Path) -> None:
+    for name in (".lock", ".config.toml.abcd_123.tmp"):
+        (tmp_path / name).write_bytes(b"half")
+    _run(tmp_path, job=_finish)
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints/.last.pt.abcd_123.tmp").write_bytes(b"half")
+    (tmp_path / ".mine.tmp").write_bytes(b"a stranger's")
+    _run(tmp_path, resume=True, job=_finish)
+    assert set(_files(tmp_path)) == {"config.toml", "manifest.json", ".mine.tmp"}
+
+
+def test_a_run_killed_before_it_wrote_its_settings_can_be_resumed(tmp_path: Path) -> None:
+    _run(tmp_path)
+    (tmp_path / "config.toml").unlink()
+    _run(tmp_path, resume=True, job=_finish)
+
+
+def test_two_commands_do_not_work_in_one_folder(tmp_path: Path) -> None:
+    with (
+        held_folder(tmp_path / "run"),
+        pytest.raises(UserError, match=rf"run: lock = \.lock, another process \({os.getpid()}\) is writing there"),
+    ):
+        _run(tmp_path / "run")
+    _run(tmp_path / "run")
+
+
+def test_a_setting_that_is_newer_than_the_run_is_taken_as_its_default(tmp_path: Path) -> None:
+    _run(tmp_path / "run")
+    config = tmp_path / "run" / "config.toml"
+    config.write_text("".join(line for line in config.read_text().splitlines(True) if not line.startswith("lr")))
+    _run(tmp_path / "run", resume=True)
+    assert "lr = 0.1" in config.read_text()
+
+
+class LongRun(BaseModel):
+    train: TrainConfig = TrainConfig()
+
+
+def test_a_resumed_run_may_be_lengthened_and_says_what_that_means(tmp_path: Path) -> None:
+    _run(tmp_path, settings=LongRun())
+    longer = LongRun(train=TrainConfig(epochs=24, checkpoint_minutes=1, workers=2))
+    with open_run(tmp_path, command="select", settings=longer, inputs={"bags": "abc"}, seed=0, resume=True) as folder:
+        assert len(folder.notes) == 1
+        assert folder.notes[0].startswith("train.epochs was 12.0 and is 24.0 from here on: the learning rate")
+    assert "epochs = 24.0" in (tmp_path / "config.toml").read_text()
+    with pytest.raises(UserError, match=r"train\.lr = "):
+        _run(tmp_path, settings=LongRun(train=TrainConfig(epochs=24, lr=0.5)), resume=True)
+
+
+def test_everything_that_may_change_is_a_setting() -> None:
+    known = {row.key for model in (SelectConfig, SegmentConfig) for row in settings_table(model)}
+    assert set(MAY_CHANGE) <= known
