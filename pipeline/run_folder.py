@@ -112,6 +112,9 @@ def _check_free(
     path: Path, manifest: Mapping[str, Any], settings: BaseModel, resume: bool
 ) -> tuple[dict[str, bytes], tuple[str, ...]]:
     """Raises: UserError unless the run may use the folder. Returns: the run's files to put back, and notes."""
+    if not _is_utf8(str(path.absolute())):
+        hint = "Choose a folder whose name, and those above it, are UTF-8"
+        raise UserError("--out", "path", str(path), "a name that TensorBoard cannot write to", hint)
     if not contents(path):
         return {}, ()
     if not (path / MANIFEST).exists():
@@ -119,6 +122,15 @@ def _check_free(
     notes = _check_same_run(path, manifest, settings, resume)
     with disk_errors(path):
         return {name: (path / name).read_bytes() for name in (MANIFEST, CONFIG) if (path / name).exists()}, notes
+
+
+def _is_utf8(text: str) -> bool:
+    """Whether a path is text, and not bytes of another encoding."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _has_learnt(path: Path) -> bool:

@@ -10,10 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from sapnet_pipe.data.bag_store.contents import row_faults
 from sapnet_pipe.data.bag_store.manifest import ShardEntry
 from sapnet_pipe.data.bag_store.masks import FIGURE_COLUMNS, RLE_COLUMN, MaskFigures
 from sapnet_pipe.data.bag_store.schema import Bag, ShardLabel, is_shard_schema
 from sapnet_pipe.data.bag_store.table import BagTable
+from sapnet_pipe.data.coco.instances import Category
 
 
 class Column(NamedTuple):
@@ -33,16 +35,17 @@ def column_of(chunks: Sequence[pa.ChunkedArray]) -> Column:
     joined = pa.concat_arrays([chunk for shard in chunks for chunk in shard.chunks] or [chunks[0].combine_chunks()])
     if not pa.types.is_list(joined.type):
         return Column(_values(joined), None)
-    return Column(_values(joined.flatten()), _bounds(joined))
+    return Column(_values(joined.flatten()), bounds_of(joined))
 
 
 def bag_table(shards: Iterable[pa.Table]) -> BagTable:
     """Join shards, of which at least `schema.TABLE_COLUMNS` were read; the RLEs are left alone.
 
-    Raises: ValueError if the lists of a bag are not of one length.
+    Raises: ValueError if the lists of a bag are not of one length, or a value is null.
     """
     # Joined before it is converted: one call for all shards instead of a dozen for each.
     table = pa.concat_tables(shards).combine_chunks()
+    _refuse_nulls(table)
     present = [column for column in FIGURE_COLUMNS if column.is_in(table.column_names)]
     lists = {column.field: table[column.name].combine_chunks() for column in present}
     offsets = _common_bounds(lists.values())
@@ -58,9 +61,10 @@ def bag_table(shards: Iterable[pa.Table]) -> BagTable:
 
 
 def rles_of(table: pa.Table, bag_sizes: NDArray[np.int64]) -> list[bytes]:
-    """The T RLEs of a table's rows. Raises: ValueError if the bags do not have `bag_sizes` (N,) of them."""
+    """The T RLEs of a table's rows. Raises: ValueError if the bags do not have `bag_sizes` (N,) of them, all there."""
+    _refuse_nulls(table.select([RLE_COLUMN.name]))
     column = table[RLE_COLUMN.name].combine_chunks()
-    if not np.array_equal(np.diff(_bounds(column)), bag_sizes):
+    if not np.array_equal(np.diff(bounds_of(column)), bag_sizes):
         raise ValueError("the lists of a bag are not of one length")
     rles: list[bytes] = column.flatten().to_pylist()
     return rles
@@ -87,13 +91,17 @@ def read_shard(content: bytes, name: str) -> WholeShard:
     return WholeShard(label, _entry(name, content, table["image_id"].to_pylist(), masks, label))
 
 
-def decode_bags(content: bytes) -> list[Bag]:
+def decode_bags(content: bytes, categories: Sequence[Category]) -> list[Bag]:
     """The bags of a shard; encoded again with the same label they give the same bytes.
 
-    Raises: ValueError as `read_shard`.
+    Args:
+        categories: Those of the manifest.
+    Raises: ValueError as `read_shard`, and for a row that is wrong.
     """
     rows = _arrow_table(content)
     table = bag_table([rows])
+    for fault in row_faults(table, categories):
+        raise ValueError(f"row {fault.rows[0]}.{fault.field}: {fault.problem}")
     masks = table.masks.with_rle(rles_of(rows, table.bag_sizes))
     return [
         Bag(
@@ -110,10 +118,17 @@ def decode_bags(content: bytes) -> list[Bag]:
     ]
 
 
+def is_want_of_memory(error: Exception) -> bool:
+    """Whether reading failed for want of memory, which says nothing of the file; zstd's word for it is an OSError."""
+    return isinstance(error, MemoryError) or "llocat" in str(error) or "memory" in str(error)
+
+
 def _arrow_table(content: bytes) -> pa.Table:
     try:
         table = pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
     except (pa.ArrowException, OSError) as error:
+        if is_want_of_memory(error):
+            raise MemoryError(f"{error}") from error
         raise ValueError(f"not a whole shard ({error})") from error
     if not is_shard_schema(table.schema):
         raise ValueError(f"not the columns of a bag shard: {table.schema.names}")
@@ -137,13 +152,23 @@ def _entry(name: str, content: bytes, image_ids: Sequence[int], masks: int, labe
 
 def _common_bounds(lists: Iterable[pa.Array]) -> NDArray[np.int64]:
     """(N + 1,) where each bag begins; ValueError if the columns disagree."""
-    first, *others = map(_bounds, lists)
+    first, *others = map(bounds_of, lists)
     if any(not np.array_equal(first, other) for other in others):
         raise ValueError("the lists of a bag are not of one length")
     return first
 
 
-def _bounds(lists: pa.Array) -> NDArray[np.int64]:
+def _refuse_nulls(table: pa.Table) -> None:
+    if any(_nulls(chunk) for column in table.columns for chunk in column.chunks):
+        raise ValueError("a value is null")
+
+
+def _nulls(array: pa.Array) -> int:
+    nested = pa.types.is_list(array.type) or pa.types.is_fixed_size_list(array.type)
+    return int(array.null_count) + (_nulls(array.flatten()) if nested else 0)
+
+
+def bounds_of(lists: pa.Array) -> NDArray[np.int64]:
     """(N + 1,) where each list begins in the flat values."""
     offsets = lists.offsets.to_numpy().astype(np.int64)
     return offsets - offsets[0]

@@ -51,6 +51,9 @@ def merge_stores(parts: Sequence[Location], out: Location, *, quiet: bool = Fals
     Raises: UserError if a part is not finished or damaged, they are of different runs, shards are missing, or two
         parts have different bytes for one shard.
     """
+    if any(str(store_folder(part)) == str(store_folder(out)) or _same_folder(part, out) for part in parts):
+        hint = "Choose a new folder: a part stays as it is"
+        raise UserError("bags merge", "--out", str(out), "which is one of the parts", hint)
     opened = [_open(location) for location in parts]
     if not opened:
         raise UserError("bags merge", "parts", 0, "so there is nothing to merge", "Give at least one part")
@@ -111,6 +114,14 @@ def _point_masks(bag: Bag) -> Bag:
     return replace(bag, masks=bag.masks.take(alone)) if alone.any() else bag
 
 
+def _same_folder(first: Location, second: Location) -> bool:
+    """Whether two paths lead to one folder on this machine."""
+    try:
+        return Path(first).samefile(second)
+    except OSError:  # one is not there, or is a URL
+        return False
+
+
 @dataclass(frozen=True)
 class _Part:
     folder: StoreFolder
@@ -160,7 +171,7 @@ def _checked_content(part: _Part, entry: ShardEntry) -> bytes:
     path, content = part.folder.at(entry.file), part.folder.read(entry.file)
     digest = hashlib.sha256(content).hexdigest()
     if digest != entry.sha256:
-        hint = "Make that part again: delete the shard and run its generate-bags again"
+        hint = "Make that part again: move the shard away and run its generate-bags again"
         raise UserError(path, "sha256", digest, f"but the manifest says {entry.sha256}", hint)
     return content
 

@@ -10,7 +10,7 @@ import os
 import posixpath
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -59,6 +59,9 @@ class StoreFolder(Protocol):
     def remove(self, name: str) -> None:
         """Remove a file if it is there."""
 
+    def set_aside(self, name: str) -> str:
+        """Give a file that is damaged another name, which is returned: what it holds may still be wanted."""
+
     def held(self) -> AbstractContextManager[None]:
         """Be its only writer, where its file system can tell; what a killed writer left half done is removed."""
 
@@ -105,7 +108,11 @@ class LocalFolder:
         with disk_errors(self.path / name):
             return (self.path / name).read_bytes()
 
-    def source(self, name: str) -> Path:
+    def source(self, name: str) -> Path | pa.NativeFile:
+        try:
+            str(self.path).encode()
+        except UnicodeEncodeError:  # pyarrow opens no file below a folder whose name is not UTF-8
+            return pa.BufferReader(self.read(name))
         return self.path / name
 
     def write(self, name: str, content: bytes) -> None:
@@ -113,6 +120,12 @@ class LocalFolder:
 
     def remove(self, name: str) -> None:
         (self.path / name).unlink(missing_ok=True)
+
+    def set_aside(self, name: str) -> str:
+        aside = _free_name(name, self.names())
+        with disk_errors(self.path / name):
+            (self.path / name).rename(self.path / aside)
+        return self.at(aside)
 
     def held(self) -> AbstractContextManager[None]:
         """See `data.folder_lock.held_folder`."""
@@ -126,7 +139,7 @@ class RemoteFolder:
         self.url = url.rstrip("/")
         try:
             self._fs, self._root = fsspec.core.url_to_fs(self.url, use_listings_cache=False)
-        except (ImportError, ValueError) as error:
+        except Exception as error:  # each protocol has its own: of addresses, packages, servers
             hint = "Install what it names (pip install 'sapnet-pipe[s3]' for s3://), or give another location"
             raise UserError(url, "location", url, f"which cannot be opened ({error})", hint) from error
         protocols = self._fs.protocol
@@ -167,6 +180,11 @@ class RemoteFolder:
         if self.size(name) is not None:
             self._retried(name, self._fs.rm_file, self._path(name))
 
+    def set_aside(self, name: str) -> str:
+        aside = _free_name(name, self.names())
+        self._retried(name, self._fs.mv, self._path(name), self._path(aside))
+        return self.at(aside)
+
     @contextmanager
     def held(self) -> Iterator[None]:
         for name in self.names():
@@ -189,7 +207,7 @@ class RemoteFolder:
 
     def _retried(self, name: str, operation: Callable[..., _Result], *args: Any, **options: Any) -> _Result:
         """Call an operation of the file system until it succeeds, it cannot, or patience ends."""
-        patience = float(os.environ.get(PATIENCE, _PATIENCE_SECONDS))
+        patience = _patience()
         started, wait = time.monotonic(), _FIRST_WAIT
         while True:
             try:
@@ -207,6 +225,20 @@ class RemoteFolder:
                     raise _silent(self.at(name), error, time.monotonic() - started) from error
             time.sleep(wait)
             wait = min(2 * wait, _LONGEST_WAIT)
+
+
+def _free_name(name: str, taken: Sequence[str]) -> str:
+    numbers = ("", *(f"-{number}" for number in range(2, len(taken) + 3)))
+    return next(aside for number in numbers if (aside := f"{name}.damaged{number}") not in taken)
+
+
+def _patience() -> float:
+    given = os.environ.get(PATIENCE, _PATIENCE_SECONDS)
+    try:
+        return float(given)
+    except ValueError as error:
+        problem, hint = "which is not a number of seconds", f"Set it to one, such as {_PATIENCE_SECONDS:g}"
+        raise UserError("environment", PATIENCE, given, problem, hint) from error
 
 
 def _lacks_credentials(error: Exception) -> bool:

@@ -133,7 +133,8 @@ def read_manifest(folder: StoreFolder) -> BagManifest:
     """
     path = folder.at(MANIFEST)
     if folder.size(MANIFEST) is None:
-        unfinished = folder.size(PARTIAL_MANIFEST) is not None
+        shards = any(name.startswith("bags-") and name.endswith(".parquet") for name in folder.names())
+        unfinished = shards or folder.size(PARTIAL_MANIFEST) is not None
         problem = "a store that is not finished" if unfinished else "which holds no bag store"
         hint = "Run generate-bags again with the same settings" if unfinished else "Make one with generate-bags"
         raise UserError(str(folder), "manifest.json", "missing", problem, hint)

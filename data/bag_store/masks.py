@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from sapnet_pipe.data.coco.masks import rle_area, rle_box
+from sapnet_pipe.data.coco.masks import rle_area_and_box
 
 TOKENS = 4  # SAM's mask tokens per prompt; source = prompt * TOKENS + token
 FEATURE_COLUMN = "mask_feature"
@@ -85,8 +85,9 @@ class MaskColumns(MaskFigures):
     @classmethod
     def from_rle(cls, rle: list[bytes], height: int, width: int, **figures: Any) -> "MaskColumns":
         """Masks of one image with the boxes and areas of their RLEs; `figures` are the other columns."""
-        box_xyxy = np.array([rle_box(code, height, width) for code in rle], np.float32).reshape(-1, 4)
-        area = np.array([rle_area(code, height, width) for code in rle], np.int32)
+        found = [rle_area_and_box(code, height, width) for code in rle]
+        box_xyxy = np.array([box for _, box in found], np.float32).reshape(-1, 4)
+        area = np.array([area for area, _ in found], np.int32)
         return cls(rle=rle, box_xyxy=box_xyxy, area=area, **figures)
 
 

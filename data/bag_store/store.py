@@ -1,27 +1,40 @@
 """Reading a bag store: all boxes at once, or the masks of one image at a time."""
 
+import itertools
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NoReturn
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sapnet_pipe.data.bag_store.decoding import Column, bag_table, column_of, decode_bags
+from sapnet_pipe.data.bag_store.contents import row_faults
+from sapnet_pipe.data.bag_store.decoding import (
+    Column,
+    bag_table,
+    bounds_of,
+    column_of,
+    decode_bags,
+    is_want_of_memory,
+    rles_of,
+)
 from sapnet_pipe.data.bag_store.filesystem import LocalFolder, Location, StoreFolder, store_folder
 from sapnet_pipe.data.bag_store.manifest import MANIFEST, BagManifest, ShardEntry, read_manifest
 from sapnet_pipe.data.bag_store.masks import FEATURE_COLUMN, RLE_COLUMN
 from sapnet_pipe.data.bag_store.schema import SCHEMA, TABLE_COLUMNS, Bag, ShardLabel, is_shard_schema
 from sapnet_pipe.data.bag_store.table import BagTable
 from sapnet_pipe.data.coco.instances import Category, ImageRecord
+from sapnet_pipe.data.coco.masks import check_counts
 from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.data.files import disk_errors
 
 Masks = dict[int, list[bytes]]  # point_id -> the COCO compressed RLEs of its bag
-_COLUMNS = ("image_id", "point_id", RLE_COLUMN.name)  # what they are read from
-_HINT = "Delete that shard and run generate-bags again with the same settings, which makes only what is missing"
+_COLUMNS = ("image_id", "point_id", RLE_COLUMN.name, "mask_area")  # what they are read from
+_CONTENT_HINT = "Check the store with bags verify, and make it again from the points"
+_HINT = "Move that shard away and run generate-bags again with the same settings, which makes only what is missing"
 # Shards that are read at once: decoding is the work with those on a disk, waiting with those behind a URL.
 _LOCAL_READERS, _REMOTE_READERS = 4, 16
 
@@ -83,12 +96,17 @@ class BagStore:
         return FEATURE_COLUMN in self._column_names()
 
     def read_table(self) -> BagTable:
-        """Every row without its RLEs. Raises: UserError naming a shard that cannot be read."""
+        """Every row without its RLEs. Raises: UserError naming a shard that cannot be read, or a row that is wrong."""
         try:
-            return bag_table(self._tables())
+            table = bag_table(self._tables())
         except ValueError as error:
             problem = f"whose shards do not fit the schema ({error})"
             raise UserError(self.folder, "shards", MANIFEST, problem, _HINT) from error
+        for fault in row_faults(table, self.categories):
+            path, row = self._place(int(fault.rows[0]))
+            point = f"point {table.point_id[fault.rows[0]]}"
+            raise UserError(path, f"row {row}.{fault.field}", point, fault.problem, _CONTENT_HINT)
+        return table
 
     def read_column(self, name: str) -> Column:
         """One column alone, such as the boxes of every mask.
@@ -99,14 +117,17 @@ class BagStore:
         """
         if name not in (*TABLE_COLUMNS, FEATURE_COLUMN) or name not in self._column_names():
             raise KeyError(name)
-        return column_of([table[name] for table in self._tables([name])])
+        try:
+            return column_of([table[name] for table in self._tables([name])])
+        except ValueError as error:
+            raise UserError(self.folder, name, MANIFEST, f"which is damaged ({error})", _CONTENT_HINT) from error
 
     def read_masks(self, image_id: int) -> Masks:
         """The bags of the points of one image; one small read.
 
         Raises: KeyError if the store has no such image; UserError if its shard cannot be read.
         """
-        for found, masks in _by_image(self._rows_about(image_id, _COLUMNS)):
+        for found, masks in _by_image(*self._rows_about(image_id, _COLUMNS)):
             if found == image_id:
                 return masks
         raise KeyError(image_id)
@@ -115,15 +136,18 @@ class BagStore:
         """(image_id, masks as `read_masks`) of every image, in order."""
         for entry in self.manifest.shards:
             for group in range(self._file(entry).metadata.num_row_groups):
-                yield from _by_image(self._read(entry, _COLUMNS, group))
+                yield from _by_image(self._read(entry, _COLUMNS, group), self._files.at(entry.file))
 
     def iter_bags(self) -> Iterator[Bag]:
         """Every bag with all that is known of it, in order; memory holds one shard."""
         for entry in self.manifest.shards:
             try:
-                yield from decode_bags(self._files.read(entry.file))
+                bags = decode_bags(self._files.read(entry.file), self.categories)
             except ValueError as error:
                 _refuse(self._files.at(entry.file), error)
+            for bag in bags:
+                self.check_masks(bag.point_id, bag.masks.rle, bag.height, bag.width)
+                yield bag
 
     def iter_images(self) -> Iterator[ImageRecord]:
         """Every image that has bags, by ascending id; the masks are not read."""
@@ -131,15 +155,34 @@ class BagStore:
             rows = self._read(entry, ("image_id", "file_name", "height", "width"))
             yield from dict.fromkeys(ImageRecord(*row.values()) for row in rows.to_pylist())
 
-    def _rows_about(self, image_id: int, columns: Sequence[str]) -> pa.Table:
-        """The row group that holds an image, with the rows of others; KeyError if there is no such image."""
+    def check_masks(self, point_id: int, rles: Iterable[bytes], height: int, width: int) -> None:
+        """Check masks before they are used; all of a store are only checked by `bags verify`.
+
+        Raises: UserError if one is not the RLE of a mask of that size.
+        """
+        try:
+            for rle in rles:
+                check_counts(rle, height, width)
+        except ValueError as error:
+            problem = f"a mask that cannot be read ({error})"
+            raise UserError(self.folder, "mask_counts", f"point {point_id}", problem, _CONTENT_HINT) from error
+
+    def _place(self, row: int) -> tuple[str, int]:
+        """The shard of a row of the table, and its row there."""
+        ends = np.cumsum([entry.rows for entry in self.manifest.shards])
+        shard = min(int(np.searchsorted(ends, row, side="right")), len(ends) - 1)
+        entry = self.manifest.shards[shard]
+        return self._files.at(entry.file), row - int(ends[shard]) + entry.rows
+
+    def _rows_about(self, image_id: int, columns: Sequence[str]) -> tuple[pa.Table, str]:
+        """The row group that holds an image, with the rows of others, and its shard; KeyError if there is no such."""
         firsts = [entry.first_image_id for entry in self.manifest.shards]
         place = bisect_right(firsts, image_id) - 1
         if place >= 0:
             entry = self.manifest.shards[place]
             group = _group_of(self._file(entry), image_id)
             if group is not None:
-                return self._read(entry, columns, group)
+                return self._read(entry, columns, group), self._files.at(entry.file)
         raise KeyError(image_id)
 
     def _column_names(self) -> list[str]:
@@ -202,14 +245,20 @@ def _read(file: pq.ParquetFile, path: str, columns: Sequence[str], group: int | 
         _refuse(path, error)
 
 
-def _by_image(table: pa.Table) -> Iterator[tuple[int, Masks]]:
+def _by_image(table: pa.Table, path: str) -> Iterator[tuple[int, Masks]]:
+    try:
+        offsets = bounds_of(table["mask_area"].combine_chunks())
+        rles = rles_of(table, np.diff(offsets))
+    except ValueError as error:
+        _refuse(path, error)
     masks: Masks = {}
     current: int | None = None
-    for image_id, point_id, rle in zip(*(table[name].to_pylist() for name in _COLUMNS), strict=True):
+    rows = zip(table["image_id"].to_pylist(), table["point_id"].to_pylist(), itertools.pairwise(offsets), strict=True)
+    for image_id, point_id, (start, stop) in rows:
         if current is not None and image_id != current:
             yield current, masks
             masks = {}
-        current, masks[point_id] = image_id, rle
+        current, masks[point_id] = image_id, rles[start:stop]
     if current is not None:
         yield current, masks
 
@@ -233,4 +282,6 @@ def _check_length(folder: StoreFolder, entry: ShardEntry) -> None:
 
 
 def _refuse(path: str, error: Exception) -> NoReturn:
+    if is_want_of_memory(error):
+        raise MemoryError(f"while {path} was read") from error
     raise UserError(path, "content", path, f"a damaged shard ({error})", _HINT) from error

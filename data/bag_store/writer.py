@@ -1,6 +1,7 @@
 """Writing a bag store shard by shard, so that a run killed at any moment goes on where it stood."""
 
 import itertools
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -37,6 +38,7 @@ class BagWriter:
 
     Attributes:
         manifest: Of the store if nothing is left to do, else None.
+        set_aside: Damaged shards of the interrupted run, which are made again, under the names that they have now.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class BagWriter:
     ) -> None:
         self.folder, self.identity, self.categories = folder, identity, tuple(categories)
         self.manifest: BagManifest | None = None
+        self.set_aside: list[str] = []
         self._shards = shards
         self._wanted = sorted(range(shards) if wanted is None else wanted)
         self._done: dict[int, WholeShard] = {}
@@ -100,7 +103,7 @@ class BagWriter:
 
     def read_bags(self, index: int) -> tuple[list[Bag], ShardLabel]:
         """The bags of a shard that is there, and its label."""
-        return decode_bags(self.folder.read(shard_name(index))), self._done[index].label
+        return decode_bags(self.folder.read(shard_name(index)), self.categories), self._done[index].label
 
     def finish(self, dropped: Mapping[str, int]) -> BagManifest:
         """Write the manifest; `dropped` is what was left out before any bag was made.
@@ -138,13 +141,16 @@ class BagWriter:
                 self.folder.remove(PARTIAL_MANIFEST)
                 return
             self._reopened = self._is_all_there(manifest)
-        if found is None:
+        shards = {name: self._read(name) for name in names if is_shard_name(name)}
+        if found is None and not any(shards.values()):  # a store without a manifest is known by its shards
             _refuse_other_files(self.folder, names)
-        if not self._reopened:
+        if not self._reopened or None in shards.values():
             self._unfinish()
-        for name in names:
-            if is_shard_name(name):
-                self._keep(name)
+        for name, shard in shards.items():
+            if shard is None:
+                self.set_aside.append(self.folder.set_aside(name))
+            else:
+                self._done[shard.label.index] = shard
 
     def _unfinish(self) -> None:
         """From here on the store is not finished."""
@@ -157,21 +163,21 @@ class BagWriter:
         wanted = {shard_name(index) for index in self._wanted}
         return wanted <= listed.keys() and all(self.folder.size(name) == size for name, size in listed.items())
 
-    def _keep(self, name: str) -> None:
-        """Take a shard of the interrupted run; one that cannot be read is removed and made again."""
+    def _read(self, name: str) -> WholeShard | None:
+        """A shard of the interrupted run; None if all of it was read, and is damaged.
+
+        Raises: UserError for a shard of another store; MemoryError, which says nothing of the shard.
+        """
         try:
             shard = read_shard(self.folder.read(name), name)
         except ValueError:
-            self.folder.remove(name)
-            return
+            return None
         label = shard.label
-        if label.fingerprint != self.identity.fingerprint() or name != shard_name(label.index):
+        mine = label.fingerprint == self.identity.fingerprint() and name == shard_name(label.index)
+        if not mine or label.index not in range(self._shards):
             place, problem = self.folder.at(name), "a shard of another store"
             raise UserError(place, "fingerprint", label.fingerprint, problem, "Move it away, or choose another --out")
-        if not 0 <= label.index < self._shards:
-            self.folder.remove(name)
-            return
-        self._done[label.index] = shard
+        return shard
 
 
 def encode_bags(
@@ -191,7 +197,7 @@ def encode_bags(
 
 def is_shard_name(name: str) -> bool:
     """Whether a file in a store's folder is a shard by its name."""
-    return name.startswith("bags-") and name.endswith(".parquet")
+    return re.fullmatch(r"bags-\d{5,}\.parquet", name) is not None
 
 
 def _refuse_other_files(folder: StoreFolder, names: Sequence[str]) -> None:

@@ -1,8 +1,9 @@
 """Masks as COCO run-length codes (RLE).
 
 A mask on disk and between stages is `counts`, the bytes of COCO's compressed code in original resolution; its height
-and width are those of the image. Whatever is decoded or compared is checked first: the C code of pycocotools reads
-uninitialised memory, or never returns, when the runs do not fill the image.
+and width are those of the image. Whatever is decoded, measured or compared is checked first: the C code of pycocotools
+writes past its memory when a code breaks off in a number, and reads uninitialised memory, or never returns, when the
+runs do not fill the image.
 """
 
 import cv2
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 Mask = NDArray[np.bool_]
+
+_MOST_PIXELS = 1 << 32  # pycocotools counts in 32 bits
 
 
 def encode_mask(mask: Mask) -> bytes:
@@ -44,16 +47,25 @@ def decode_masks(counts: list[bytes], height: int, width: int) -> Mask:
 
 
 def rle_area(counts: bytes, height: int, width: int) -> int:
-    """Number of True pixels."""
-    return int(coco_mask.area(_code(counts, height, width)))
+    """Number of True pixels. Raises: ValueError as `decode_mask`."""
+    return int(check_counts(counts, height, width)[1::2].sum())
 
 
 def rle_box(counts: bytes, height: int, width: int) -> NDArray[np.float32]:
-    """(4,) float32 XYXY around the True pixels, right and bottom exclusive; zeros if there is none."""
+    """(4,) float32 XYXY around the True pixels, right and bottom exclusive; zeros if there is none.
+
+    Raises: ValueError as `decode_mask`.
+    """
+    return rle_area_and_box(counts, height, width)[1]
+
+
+def rle_area_and_box(counts: bytes, height: int, width: int) -> tuple[int, NDArray[np.float32]]:
+    """`rle_area` and `rle_box`, for the price of one check."""
+    area = rle_area(counts, height, width)
+    if not area:
+        return 0, np.zeros(4, np.float32)
     x, y, box_width, box_height = coco_mask.toBbox(_code(counts, height, width))
-    if not box_width or not box_height or not rle_area(counts, height, width):
-        return np.zeros(4, np.float32)
-    return np.array([x, y, x + box_width, y + box_height], np.float32)
+    return area, np.array([x, y, x + box_width, y + box_height], np.float32)
 
 
 def rle_iou(a: list[bytes], b: list[bytes], height: int, width: int) -> NDArray[np.float64]:
@@ -97,6 +109,8 @@ def check_counts(counts: bytes, height: int, width: int) -> NDArray[np.int64]:
     runs = runs_of(counts)
     if runs.min() < 0:
         raise ValueError("the counts hold a run of negative length")
+    if height * width >= _MOST_PIXELS:
+        raise ValueError(f"{height} x {width} pixels are more than COCO's code can hold")
     if runs.sum() != height * width:
         raise ValueError(f"the counts cover {runs.sum()} pixels, not {height} x {width}")
     return runs

@@ -21,7 +21,7 @@ from sapnet_pipe.data.coco.instances import (
     InstanceDataset,
     read_instances,
 )
-from sapnet_pipe.data.coco.masks import rle_area, rle_box
+from sapnet_pipe.data.coco.masks import rle_area_and_box
 from sapnet_pipe.data.coco.segmentations import segmentation_problem, segmentation_to_counts
 from sapnet_pipe.data.errors import FaultKind, FaultReport
 from sapnet_pipe.data.json_files import write_coco
@@ -156,13 +156,14 @@ def _alternates(annotation: InstanceAnnotation, report: FaultReport) -> list[Any
 def _entries(labels: Iterable[PseudoLabel], images: Mapping[int, ImageRecord]) -> Iterator[dict[str, Any]]:
     for label in labels:
         height, width = images[label.image_id].height, images[label.image_id].width
+        area, box_xyxy = rle_area_and_box(label.rle, height, width)
         yield {
             "id": int(label.point_id),
             "image_id": int(label.image_id),
             "category_id": int(label.category_id),
             "segmentation": _segmentation(label.rle, height, width),
-            "bbox": xyxy_to_xywh(rle_box(label.rle, height, width)).tolist(),
-            "area": rle_area(label.rle, height, width),
+            "bbox": xyxy_to_xywh(box_xyxy).tolist(),
+            "area": area,
             "iscrowd": 0,
             "score": _number(label.score),
             "confidence": _number(label.confidence),

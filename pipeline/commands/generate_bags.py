@@ -35,6 +35,8 @@ def generate_bags(inputs: GenerateBagsInputs, settings: BagsConfig) -> Report:
     if summary.shards < summary.shards_total:
         following = f"sapnet-pipe bags merge {out} OTHER_PARTS --out BAGS"
     notes = ["the store was complete before: nothing was left to do."] if summary.already_complete else []
+    if summary.set_aside:
+        notes.append(f"damaged shards were made again; what they held is kept in {', '.join(summary.set_aside)}.")
     if summary.failed_images:
         without = f"{summary.failed_images} images could not be read and have no bags"
         notes.append(f"{without}: manifest.json says why, and --retry-failed tries them again.")

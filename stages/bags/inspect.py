@@ -141,22 +141,13 @@ def mask_ious(store: BagStore, table: BagTable, truth: InstanceDataset, *, quiet
             annotation = objects.get(point_id)
             if image is not None and annotation is not None and annotation.image_id == image_id:
                 true_rle = counts_of(annotation, image, file=truth.source)
-                iou[table.bag(row)] = _bag_ious(store.folder, point_id, rles, true_rle, (height, width))
+                store.check_masks(point_id, rles, height, width)
+                iou[table.bag(row)] = rle_iou(rles, [true_rle], height, width)[:, 0]
             row += 1
     if np.isnan(iou).all():
         hint = "Give the file that the points were made from"
         raise UserError(truth.source, "annotations", len(objects), "none of which has the id of a point", hint)
     return iou
-
-
-def _bag_ious(
-    folder: Location, point_id: int, rles: list[bytes], true_rle: bytes, size: tuple[int, int]
-) -> NDArray[np.float64]:
-    try:
-        return rle_iou(rles, [true_rle], *size)[:, 0]
-    except ValueError as error:
-        problem = f"a mask that cannot be read ({error})"
-        raise UserError(folder, "mask_counts", f"point {point_id}", problem, "Check it with bags verify") from error
 
 
 def choice_quality(table: BagTable, iou: NDArray[np.float64]) -> dict[str, ChoiceQuality]:

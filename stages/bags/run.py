@@ -41,6 +41,7 @@ class BagsSummary:
         failed_images: Without bags because they could not be read; the manifest lists them with the reason.
         bytes: Size of all shards.
         seconds: Time that this run took.
+        set_aside: Damaged shards of an interrupted run, which were made again, under the names that they have now.
         images_per_second, encoder_share, decoder_share, host_share: How that time was spent; see `progress.Rates`.
     """
 
@@ -60,6 +61,7 @@ class BagsSummary:
     encoder_share: float | None = None
     decoder_share: float | None = None
     host_share: float | None = None
+    set_aside: tuple[str, ...] = ()
 
     @property
     def already_complete(self) -> bool:
@@ -99,7 +101,7 @@ def run(points: PointSet, images_dir: Path, out: Location, config: BagsConfig, *
             make = make_on_ray if config.ray else make_locally
             spent = make(BagJob(points, files, config), tasks, writer, budget, quiet=quiet)
         manifest = writer.manifest or writer.finish(points.dropped)
-    return _summary(out, manifest, len(tasks), time.monotonic() - started, spent)
+    return _summary(out, manifest, tasks, time.monotonic() - started, spent, writer.set_aside)
 
 
 def _shards(image_ids: list[int], size: int) -> list[list[int]]:
@@ -129,7 +131,14 @@ def _identity(points: PointSet, config: BagsConfig) -> BagIdentity:
     )
 
 
-def _summary(out: Location, manifest: BagManifest, shards_made: int, seconds: float, spent: Rates) -> BagsSummary:
+def _summary(
+    out: Location,
+    manifest: BagManifest,
+    tasks: Sequence[ShardTask],
+    seconds: float,
+    spent: Rates,
+    set_aside: Sequence[str],
+) -> BagsSummary:
     return BagsSummary(
         out=out,
         manifest=store_folder(out).at(MANIFEST),
@@ -138,10 +147,11 @@ def _summary(out: Location, manifest: BagManifest, shards_made: int, seconds: fl
         masks=manifest.masks,
         dropped=manifest.dropped,
         shards=len(manifest.shards),
-        shards_made=shards_made,
+        shards_made=len(tasks),
         shards_total=manifest.shards_total,
         failed_images=len(manifest.failed),
         bytes=sum(shard.bytes for shard in manifest.shards),
         seconds=round(seconds, 3),
+        set_aside=tuple(set_aside),
         **asdict(spent),
     )

@@ -1,6 +1,7 @@
 """Checking all of a bag store: checksums, schema, order, RLEs, and every mask against its box and area."""
 
 import hashlib
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -11,18 +12,17 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from sapnet_pipe.data.bag_store.contents import row_faults, rows_of_masks
 from sapnet_pipe.data.bag_store.decoding import bag_table, rles_of
 from sapnet_pipe.data.bag_store.filesystem import Location, StoreFolder, store_folder
 from sapnet_pipe.data.bag_store.manifest import MANIFEST, BagManifest, ShardEntry, read_manifest
-from sapnet_pipe.data.bag_store.masks import TOKENS
 from sapnet_pipe.data.bag_store.schema import FailedImage, ShardLabel
 from sapnet_pipe.data.bag_store.store import open_shard
 from sapnet_pipe.data.bag_store.table import BagTable
-from sapnet_pipe.data.coco.masks import check_counts, rle_area, rle_box
+from sapnet_pipe.data.coco.masks import rle_area_and_box
 from sapnet_pipe.data.errors import UserError
 
-_PROMPTS = 4
-_HINT = "Delete that shard and run generate-bags again with the same settings, which makes only what is missing"
+_HINT = "Move that shard away and run generate-bags again with the same settings, which makes only what is missing"
 
 
 @dataclass(frozen=True)
@@ -98,18 +98,15 @@ class _Shard:
     def fault(self, field: str, value: object, problem: str) -> UserError:
         return UserError(self.path, field, value, problem, _HINT)
 
-    def row_fault(self, wrong: NDArray[np.bool_], field: str, problem: str) -> Iterator[UserError]:
-        """One fault for all rows that are `wrong`, naming the first."""
-        rows = np.flatnonzero(wrong)
-        if len(rows):
-            more = f" (and {len(rows) - 1} more rows)" if len(rows) > 1 else ""
-            yield self.fault(f"row {rows[0]}.{field}", f"point {self.table.point_id[rows[0]]}", problem + more)
+    def row_fault(self, rows: NDArray[np.int64], field: str, problem: str) -> UserError:
+        """One fault for all of these rows, naming the first."""
+        more = f" (and {len(rows) - 1} more rows)" if len(rows) > 1 else ""
+        return self.fault(f"row {rows[0]}.{field}", f"point {self.table.point_id[rows[0]]}", problem + more)
 
     def mask_fault(self, wrong: NDArray[np.bool_], field: str, problem: str) -> Iterator[UserError]:
         """One fault for all rows with a mask that is `wrong`, naming the first."""
-        rows = np.zeros(len(self.table), bool)
-        rows[np.searchsorted(self.table.offsets, np.flatnonzero(wrong), side="right") - 1] = True
-        yield from self.row_fault(rows, field, problem)
+        if wrong.any():
+            yield self.row_fault(np.flatnonzero(rows_of_masks(self.table, wrong)), field, problem)
 
 
 def _unlisted(folder: StoreFolder, manifest: BagManifest) -> Iterator[UserError]:
@@ -133,8 +130,6 @@ def _read_whole(folder: StoreFolder, entry: ShardEntry, fingerprint: str) -> _Sh
     label = ShardLabel.from_metadata(file.metadata.metadata)
     try:
         rows = file.read(use_threads=False)
-        if any(_nulls(rows[name].combine_chunks()) for name in rows.column_names):
-            raise ValueError("a value is null")
         table = bag_table([rows])
         if len(table) == 0 and not label.failed:
             raise ValueError("it is empty")
@@ -142,11 +137,6 @@ def _read_whole(folder: StoreFolder, entry: ShardEntry, fingerprint: str) -> _Sh
     except (pa.ArrowException, OSError, ValueError) as error:
         raise UserError(path, "content", path, f"not a bag shard ({error})", _HINT) from error
     return _Shard(path, entry, label, table, rles)
-
-
-def _nulls(array: pa.Array) -> int:
-    nested = pa.types.is_list(array.type) or pa.types.is_fixed_size_list(array.type)
-    return int(array.null_count) + (_nulls(array.flatten()) if nested else 0)
 
 
 def _faults(shard: _Shard, manifest: BagManifest, last: tuple[float, float]) -> Iterator[UserError]:
@@ -161,38 +151,23 @@ def _faults(shard: _Shard, manifest: BagManifest, last: tuple[float, float]) -> 
         return
     if last[0] >= table.image_id[0]:
         yield shard.fault("row 0.image_id", int(table.image_id[0]), f"but the shard before ends with image {last[0]}")
-    step, tie = np.diff(table.image_id), np.diff(table.point_id)
-    unsorted = np.concatenate([[False], (step < 0) | ((step == 0) & (tie <= 0))])
-    yield from shard.row_fault(unsorted, "point_id", "out of the order (image_id, point_id)")
-    known = [category.category_id for category in manifest.categories]
-    yield from shard.row_fault(~np.isin(table.category_id, known), "category_id", "not a category of the manifest")
-    size = np.stack([table.width, table.height], axis=1)
-    inside = np.asarray(((table.point_xy >= 0) & (table.point_xy < size)).all(axis=1))
-    yield from shard.row_fault(~inside, "point", "outside its image")
-    yield from shard.row_fault(table.bag_sizes == 0, "mask_counts", "an empty bag")
+    yield from itertools.starmap(shard.row_fault, row_faults(table, manifest.categories))
     yield from _mask_faults(shard)
 
 
 def _mask_faults(shard: _Shard) -> Iterator[UserError]:
     table, masks = shard.table, shard.table.masks
     row_of = np.repeat(np.arange(len(table)), table.bag_sizes)
-    repeated = np.concatenate([[False], (np.diff(masks.source) <= 0) & (np.diff(row_of) == 0)])
-    yield from shard.mask_fault(repeated, "mask_source", "out of order within its bag")
-    unknown = np.logical_or(masks.source < 0, masks.source >= _PROMPTS * TOKENS)
-    yield from shard.mask_fault(unknown, "mask_source", "not a prompt and token of SAM")
-    yield from shard.mask_fault(~np.isfinite(masks.score), "mask_score", "not a finite number")
-    yield from shard.mask_fault(~((masks.stability >= 0) & (masks.stability <= 1)), "mask_stability", "not within 0..1")
     broken, boxes, areas = (np.zeros(len(shard.rles), bool) for _ in range(3))
     for place, rle in enumerate(shard.rles):
         height, width = int(table.height[row_of[place]]), int(table.width[row_of[place]])
         try:
-            check_counts(rle, height, width)
+            area, box = rle_area_and_box(rle, height, width)
         except ValueError:
             broken[place] = True
             continue
-        area = rle_area(rle, height, width)
         areas[place] = area != masks.area[place] or area == 0
-        boxes[place] = not np.array_equal(rle_box(rle, height, width), masks.box_xyxy[place])
+        boxes[place] = not np.array_equal(box, masks.box_xyxy[place])
     yield from shard.mask_fault(broken, "mask_counts", "an RLE that does not decode to the size of its image")
     yield from shard.mask_fault(areas, "mask_area", "not the area of its RLE")
     yield from shard.mask_fault(boxes, "mask_box", "not the box of its RLE")

@@ -36,19 +36,21 @@ def _labels(store: BagStore, images: BagImages, selection: Selection, source: st
             chosen, box = int(selection.bag_index[row]), selection.prm_box
             if selection.point_id[row] != point_id:
                 raise ValueError(f"row {row} is point {selection.point_id[row]}, of the masks point {point_id}")
+            used = [rles[chosen], *(rles[index] for index in selection.alternates[row] if index >= 0)]
+            store.check_masks(point_id, used, int(images.table.height[row]), int(images.table.width[row]))
             yield PseudoLabel(
                 point_id=point_id,
                 image_id=int(selection.image_id[row]),
                 category_id=int(selection.category_id[row]),
                 point_xy=_floats(images.table.point_xy[row]),
-                rle=rles[chosen],
+                rle=used[0],
                 bag_index=chosen,
                 score=float(selection.score[row]),
                 psm_score=_known(psm_score[row]),
                 prm_score=_known(prm_score[row]),
                 margin=_known(selection.margin[row]),
                 box_prm=None if box is None else _floats(box[row]),
-                alternates=tuple(rles[index] for index in selection.alternates[row] if index >= 0),
+                alternates=tuple(used[1:]),
                 runner_up=None if selection.runner_up[row] < 0 else int(selection.runner_up[row]),
                 confidence=float(selection.confidence[row]),
                 source=source,

@@ -28,6 +28,7 @@ def mask_overlaps(store: BagStore, table: BagTable, truth: InstanceDataset) -> N
                 true_mask = counts_of(found, truth.images[found.image_id], file=truth.source)
                 height, width = int(table.height[row]), int(table.width[row])
                 _check_size(truth, found.image_id, height, width)
+                store.check_masks(point_id, rles, height, width)
                 overlap[table.bag(row)] = rle_iou(rles, [true_mask], height, width)[:, 0]
             row += 1
     if np.isnan(overlap).all():

@@ -106,3 +106,11 @@ def test_a_part_that_is_not_finished_is_refused(tmp_path):
         writer.write_shard(0, example_shards()[0], {})
     with pytest.raises(UserError, match="not finished"):
         merge_stores([tmp_path / "a"], tmp_path / "merged", quiet=True)
+
+
+def test_a_part_is_not_the_place_to_merge_into(tmp_path):
+    parts = [_write_part(tmp_path / "a", [0, 2]), _write_part(tmp_path / "b", [1])]
+    before = _bytes_of(parts[0])
+    with pytest.raises(UserError, match=r"--out = .*one of the parts"):
+        merge_stores(parts, tmp_path / "b" / ".." / "a", quiet=True)
+    assert _bytes_of(parts[0]) == before

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 
+import pyarrow as pa
 import pytest
 
 from sapnet_pipe.data.bag_store.store import BagStore
@@ -51,14 +52,53 @@ def test_a_finished_store_that_lost_a_shard_gets_it_back(tmp_path, damage):
     with open_writer(tmp_path, identity(), CATEGORIES, 3) as writer:
         assert writer.missing == [2]
     write_store(tmp_path)
+    aside = {} if damage == "missing" else {"bags-00002.parquet.damaged": before[path.name][:-9]}
+    assert _bytes_of(tmp_path) == before | aside
+
+
+def test_an_unreadable_shard_of_an_interrupted_run_is_set_aside_and_made_again(tmp_path):
+    _write_only(tmp_path, [0, 1])
+    for content in (b"PAR1 nothing", b"PAR1 nothing either"):
+        (tmp_path / "bags-00001.parquet").write_bytes(content)
+        with open_writer(tmp_path, identity(), CATEGORIES, 3) as writer:
+            assert writer.missing == [1, 2]
+    names = ["bags-00001.parquet.damaged", "bags-00001.parquet.damaged-2"]
+    assert [(tmp_path / name).read_bytes() for name in names] == [b"PAR1 nothing", b"PAR1 nothing either"]
+    assert writer.set_aside == [str(tmp_path / names[1])]
+
+
+@pytest.mark.parametrize(
+    "error", [pa.ArrowMemoryError("realloc of size 64 failed"), OSError("ZSTD: Allocation error : not enough memory")]
+)
+def test_want_of_memory_is_no_damage(tmp_path, monkeypatch, error):
+    write_store(tmp_path)
+    (tmp_path / "bags-00002.parquet").unlink()
+    before = _bytes_of(tmp_path)
+
+    def fails(*_, **__):
+        raise error
+
+    monkeypatch.setattr("pyarrow.parquet.read_table", fails)
+    with pytest.raises(MemoryError), open_writer(tmp_path, identity(), CATEGORIES, 3):
+        pass
     assert _bytes_of(tmp_path) == before
 
 
-def test_an_unreadable_shard_of_an_interrupted_run_is_made_again(tmp_path):
-    _write_only(tmp_path, [0, 1])
-    (tmp_path / "bags-00001.parquet").write_bytes(b"PAR1 nothing")
-    with open_writer(tmp_path, identity(), CATEGORIES, 3) as writer:
-        assert writer.missing == [1, 2]
+def test_a_store_that_lost_its_manifest_is_finished_from_its_shards(tmp_path):
+    write_store(tmp_path)
+    before = _bytes_of(tmp_path)
+    (tmp_path / "manifest.json").unlink()
+    with pytest.raises(UserError, match="Run generate-bags again with the same settings"):
+        BagStore.open(tmp_path)
+    write_store(tmp_path)
+    assert _bytes_of(tmp_path) == before
+
+
+def test_a_file_that_only_begins_like_a_shard_is_left_alone(tmp_path):
+    _write_only(tmp_path, [0])
+    (tmp_path / "bags-of-mine.parquet").write_bytes(b"mine")
+    write_store(tmp_path)
+    assert (tmp_path / "bags-of-mine.parquet").read_bytes() == b"mine"
 
 
 @pytest.mark.parametrize("finished", [True, False])

@@ -86,3 +86,7 @@ def test_damaged_codes_are_refused_before_c_code_sees_them(counts):
         decode_mask(counts, 40, 40)
     with pytest.raises(ValueError, match="the counts"):
         rle_iou([counts], [encode_mask(np.eye(40, dtype=bool))], 40, 40)
+    with pytest.raises(ValueError, match="the counts"):
+        rle_area(counts, 40, 40)
+    with pytest.raises(ValueError, match="the counts"):
+        rle_box(counts, 40, 40)

@@ -34,7 +34,7 @@ def test_a_single_flipped_bit_is_found(store, place):
     content = bytearray(path.read_bytes())
     content[place] ^= 4
     path.write_bytes(content)
-    with pytest.raises(UserError, match=r"bags-00001\.parquet: sha256 = .*Delete that shard"):
+    with pytest.raises(UserError, match=r"bags-00001\.parquet: sha256 = .*Move that shard away"):
         verify(store, quiet=True)
 
 
@@ -106,7 +106,10 @@ BROKEN_RLE = [encode_masks(np.ones((1, HEIGHT, WIDTH + 1), bool))[0]] * 2
     ("changes", "message"),
     [
         pytest.param({"area": np.array([18, 81], np.int32)}, r"row 1\.mask_area = point 2, not the area", id="area"),
-        pytest.param({"box_xyxy": np.zeros((2, 4), np.float32)}, r"row 1\.mask_box = point 2, not the box", id="box"),
+        pytest.param(
+            {"box_xyxy": np.full((2, 4), [1, 1, 2, 2], np.float32)}, r"row 1\.mask_box = .*not the box", id="box"
+        ),
+        pytest.param({"box_xyxy": np.zeros((2, 4), np.float32)}, r"row 1\.mask_box = .*not a box within", id="no box"),
         pytest.param({"rle": BROKEN_RLE}, r"row 1\.mask_counts = point 2, an RLE that does not", id="RLE"),
         pytest.param({"rle": [b"", b"\xff"]}, r"row 1\.mask_counts = point 2, an RLE that does not", id="no RLE"),
         pytest.param({"score": np.array([0.5, np.nan], np.float32)}, r"row 1\.mask_score", id="score"),
