@@ -19,7 +19,9 @@ from sapnet_pipe.data.errors import UserError
 Result = TypeVar("Result")
 
 
-def side_by_side(jobs: Sequence[Callable[[], Result]], *, device: str = "auto") -> list[Result]:
+def side_by_side(
+    jobs: Sequence[Callable[[], Result]], *, device: str = "auto", threads: int | None = None
+) -> list[Result]:
     """The jobs' results, in their order.
 
     On a GPU, or with fewer cores than jobs, the jobs run one after the other in this process.
@@ -27,6 +29,7 @@ def side_by_side(jobs: Sequence[Callable[[], Result]], *, device: str = "auto") 
     Args:
         jobs: Picklable functions without arguments; so must be what they return and raise.
         device: The setting that the jobs run with.
+        threads: Of each job, where its bits depend on them; else they share the cores.
     Raises: what the first failing job raises; the others are stopped. UserError if a job's process is killed.
     """
     from sapnet_pipe.stages.training.devices import available_cores, pick_device
@@ -34,7 +37,7 @@ def side_by_side(jobs: Sequence[Callable[[], Result]], *, device: str = "auto") 
     cores = available_cores()
     if len(jobs) < 2 or cores < len(jobs) or pick_device(device).type != "cpu":
         return [job() for job in jobs]
-    with process_pools([cores // len(jobs)] * len(jobs), hint="Close other programs and run it again") as pools:
+    with process_pools([threads or cores // len(jobs)] * len(jobs), hint="Close other programs and run it again") as pools:
         running = [pool.submit(run_job, job) for pool, job in zip(pools, jobs, strict=True)]
         return [future.result() for future in running]
 
