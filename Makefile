@@ -34,7 +34,7 @@ test-slow: $(DEV)
 # Ray with workers that are killed, and a store on an S3-compatible server; installs some 120 MB, takes five minutes.
 test-scale: $(DEV)
 	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e ".[dev,test-scale]"
-	$(BIN)/python -m pytest -rs tests/data/test_bag_remote.py tests/stages/bags/test_bags_on_ray.py $(ARGS)
+	$(BIN)/python -m pytest -rs tests/data/bag_store/test_bag_remote.py tests/stages/bags/test_bags_on_ray.py $(ARGS)
 
 # make test-detectron2 DETECTRON2=/path/to/detectron2   where the folder holds its setup.py; nothing of it is built
 test-detectron2: $(DEV)

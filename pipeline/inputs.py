@@ -21,7 +21,8 @@ class Inputs(BaseModel, frozen=True, extra="forbid"):
 
     config: Path | None = Field(default=None, description="TOML file of settings.")
     assign: Annotated[tuple[str, ...], Flag("--set", metavar="KEY=VALUE")] = Field(
-        default=(), description="Any setting, e.g. train.lr=0.01; may be repeated."
+        default=(),
+        description="Any setting that `sapnet-pipe settings COMMAND` lists; may be repeated.",
     )
     as_json: Annotated[bool, Flag("--json")] = Field(
         default=False, description="Print the result as one JSON line at the end."
@@ -50,9 +51,11 @@ def _refuse_url(value: Any, info: ValidationInfo) -> Any:
 
 
 LocalPath = Annotated[Path, BeforeValidator(_refuse_url)]
-OutFolder = Annotated[LocalPath, Field(description="Folder of the result; must be new.")]
+OutFolder = Annotated[LocalPath, Field(description="Folder of the result: new, or with --resume that of the run.")]
 OutFile = Annotated[LocalPath, Field(description="File of the result; must not exist yet.")]
-OutStore = Annotated[str, Field(description="Folder or URL (s3://...) of the bag store; must be new.")]
+OutStore = Annotated[
+    str, Field(description="Folder or URL (s3://...) of the bag store: new, or of an interrupted run.")
+]
 BagStore = Annotated[str, Field(description="Bag store of stage one: a folder or URL (s3://...).")]
 Images = Annotated[Path, Field(description="Folder of the photographs.")]
 Truth = Annotated[Path | None, Field(description="COCO instances with true masks, for measuring only.")]

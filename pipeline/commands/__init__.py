@@ -57,8 +57,9 @@ COMMANDS = {
     ),
     "doctor": Entry(
         "doctor:doctor",
-        "Is this machine fit, are these files sound, how long will stage one take? Exits with 2 if not.",
+        "Is this machine fit, are these files sound, how long will stage one take? Exits with 2 if something must be fixed.",
     ),
+    "settings": Entry("settings:settings", "List every setting of a command: its type, default and meaning."),
     "bags verify": Entry(
         "bags:verify_bags", "Check checksums, schema, counts, and every mask against its box and area.", _AGAIN
     ),

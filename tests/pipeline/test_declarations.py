@@ -8,10 +8,10 @@ import pytest
 
 from sapnet_pipe.data.points.sampling import STRATEGIES
 from sapnet_pipe.pipeline.cli import load_command, run
-from sapnet_pipe.pipeline.command import flag_rows, input_rows
+from sapnet_pipe.pipeline.command import flag_rows, input_rows, models_of
 from sapnet_pipe.pipeline.commands import COMMANDS
 from sapnet_pipe.pipeline.commands.points import Strategy
-from sapnet_pipe.pipeline.settings_table import Row, named_flag
+from sapnet_pipe.pipeline.settings_table import Row, named_flag, settings_table
 from sapnet_pipe.stages.bags.config import RecipeName
 from sapnet_pipe.stages.bags.recipes import RECIPES
 from tests.places import child_environment
@@ -116,3 +116,12 @@ print([name for name in ("pydantic", "sapnet_pipe.pipeline.command") if name in 
 
 def test_a_flag_is_named_after_its_field() -> None:
     assert named_flag("val_labels") == "--val-labels"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_settings_of_every_command_can_be_listed(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["settings", *name.split()]) == 0
+    printed = capsys.readouterr().out
+    for row in settings_table(models_of(COMMANDS[name].load())[1]):
+        assert f"{row.key}" in printed
+        assert row.description.split()[0] in printed
