@@ -57,7 +57,7 @@ COMMANDS = {
     ),
     "doctor": Entry(
         "doctor:doctor",
-        "Is this machine fit, are these files sound, how long will stage one take? Exits with 2 if something must be fixed.",
+        "Is this machine fit, are these files sound, how long will stage one take? Exits with 2 if something is wrong.",
     ),
     "settings": Entry("settings:settings", "List every setting of a command: its type, default and meaning."),
     "bags verify": Entry(

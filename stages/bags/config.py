@@ -34,7 +34,7 @@ class BagsConfig(SamConfig, frozen=True, extra="forbid"):
         default=False, description="The fast path, equal except for rounding; else SamPredictor's bits."
     )
     precision: Annotated[Literal["float32", "bfloat16", "float16"] | None, FLAG] = Field(
-        default=None, description="Of the encoder; float32, or bfloat16 on the fast path, which alone has others."
+        default=None, description="Precision of the encoder: float32, or with --fast bfloat16; others need --fast."
     )
     encode_batch: int | None = Field(
         default=None,

@@ -15,7 +15,7 @@ Method = Literal["sapnet", "single-mil", "sam-top1", "largest", "oracle"]
 
 
 class PdgConfig(BaseModel, frozen=True, extra="forbid"):
-    """Point distance guidance, against masks of whole groups."""
+    """Point distance guidance: counters masks of whole groups."""
 
     enabled: bool = Field(default=True, description="Multiply the PSM scores by S_dis.")
     power: float = Field(default=1.0, gt=0, description="Exponent on each distance between points (the release: 0.5).")
@@ -23,7 +23,7 @@ class PdgConfig(BaseModel, frozen=True, extra="forbid"):
 
 
 class BmsConfig(BaseModel, frozen=True, extra="forbid"):
-    """Box mining, against masks of parts."""
+    """Box mining: counters masks of parts."""
 
     enabled: bool = Field(default=True, description="Mine the selected boxes after PSM and after PRM.")
     top_k: int = Field(default=3, gt=0, description="Highest-scored proposals that are looked at.")
