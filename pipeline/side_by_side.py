@@ -37,7 +37,8 @@ def side_by_side(
     cores = available_cores()
     if len(jobs) < 2 or cores < len(jobs) or pick_device(device).type != "cpu":
         return [job() for job in jobs]
-    with process_pools([threads or cores // len(jobs)] * len(jobs), hint="Close other programs and run it again") as pools:
+    each = threads or cores // len(jobs)
+    with process_pools([each] * len(jobs), hint="Close other programs and run it again") as pools:
         running = [pool.submit(run_job, job) for pool, job in zip(pools, jobs, strict=True)]
         return [future.result() for future in running]
 
