@@ -80,6 +80,14 @@ def rle_iou(a: list[bytes], b: list[bytes], height: int, width: int) -> NDArray[
     return np.nan_to_num(np.asarray(iou, dtype=np.float64))
 
 
+def rle_contains(counts: bytes, height: int, width: int, xy: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Whether each point (N, 2) of the image lies on a True pixel: (N,); ValueError as `decode_mask`."""
+    ends = np.cumsum(check_counts(counts, height, width))
+    column, row = np.floor(xy.astype(np.float64)).astype(np.int64).T
+    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    return np.asarray(inside & (np.searchsorted(ends, column * height + row, side="right") % 2 == 1))
+
+
 def runs_of(counts: bytes) -> NDArray[np.int64]:
     """Lengths of the alternating runs (False first, column by column) that compressed counts stand for.
 

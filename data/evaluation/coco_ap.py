@@ -12,12 +12,18 @@ from sapnet_pipe.data.boxes import xyxy_to_xywh
 from sapnet_pipe.data.coco.instances import ImageRecord, InstanceAnnotation, InstanceDataset, counts_of, read_instances
 from sapnet_pipe.data.coco.masks import rle_area, rle_box
 from sapnet_pipe.data.evaluation.detections import IouType, checked_detections
+from sapnet_pipe.data.evaluation.identity import Alignment, same_ids
 
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 
 
 def coco_ap(
-    truth: Path | InstanceDataset, results: list[dict[str, Any]] | Path, iou_type: IouType = "segm"
+    truth: Path | InstanceDataset,
+    results: list[dict[str, Any]] | Path,
+    iou_type: IouType = "segm",
+    *,
+    alignment: Alignment | None = None,
+    source: Path | None = None,
 ) -> dict[str, float]:
     """COCO's twelve figures, in [0, 1]; -1, as COCO has it, where the truth has no object of that size.
 
@@ -25,10 +31,14 @@ def coco_ap(
         truth: Instance file or what was read from it. Missing boxes and areas are taken from the masks.
         results: Predictions in COCO's results form, or the JSON file that holds them; none at all gives zeros.
         iou_type: ``segm`` compares masks, ``bbox`` boxes.
+        alignment: What the ids of the results are in the truth; without it they are the truth's.
+        source: What to blame for a malformed entry of a list.
     Raises: UserError for a truth without the masks that are needed, and for malformed predictions.
     """
     dataset = truth if isinstance(truth, InstanceDataset) else read_instances(truth)
-    detections = checked_detections(results, dataset, iou_type)
+    alignment = alignment or same_ids(dataset)
+    dataset = alignment.truth
+    detections = checked_detections(results, alignment, iou_type, source=source)
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
         evaluation = COCOeval(_indexed(dataset, _truth(dataset, iou_type)), None, iou_type)
         evaluation.cocoDt = _indexed(dataset, _detected(detections, dataset, iou_type))

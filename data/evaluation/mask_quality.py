@@ -1,4 +1,4 @@
-"""How well chosen masks cover the objects they were meant for, matched by id."""
+"""How well chosen masks cover the objects they were meant for."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sapnet_pipe.data.coco.instances import ImageRecord, InstanceAnnotation, InstanceDataset, counts_of
+from sapnet_pipe.data.coco.instances import ImageRecord, InstanceAnnotation, counts_of
 from sapnet_pipe.data.coco.masks import rle_area, rle_box, rle_iou
 from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.evaluation.objects import ObjectMatch
 
 _SMALL, _MEDIUM = 32**2, 96**2  # COCO's bounds on a mask's area in square pixels
 _TOUCH = 1.0  # pixels between the boxes of objects that count as one group
@@ -35,8 +36,9 @@ class MaskQuality:
         by_size: ``small`` (under 32 x 32 pixels of true mask), ``medium`` (under 96 x 96), ``large``.
         by_group: ``in_group`` where another object of the same class touches or overlaps the object (their boxes come
             within a pixel of each other), else ``alone``.
+        by_id, by_click: How many masks found their object in either way (`data.evaluation.objects`).
         missing: True objects (no crowds) without a mask; not part of the means.
-        extra: Masks whose id is that of no true object; not part of the means.
+        extra: Masks of no true object; not part of the means.
     """
 
     miou: float
@@ -45,6 +47,8 @@ class MaskQuality:
     count: int
     by_size: dict[str, Quality]
     by_group: dict[str, Quality]
+    by_id: int
+    by_click: int
     missing: int
     extra: int
 
@@ -54,25 +58,30 @@ class MaskQuality:
 
 
 def mask_quality(
-    pred: Mapping[int, bytes], truth: InstanceDataset, *, source: str | PathLike[str] = "labels"
+    pred: Mapping[int, bytes], match: ObjectMatch, *, source: str | PathLike[str] = "labels"
 ) -> MaskQuality:
-    """Compare each mask with the true object of the same id.
+    """Compare each mask with its true object.
 
     Args:
-        pred: Compressed counts by point id, in the size of the truth's images.
-        truth: Instance masks; crowds are left aside.
+        pred: Compressed counts by the ids that `match` knows, in the size of the truth's images.
+        match: The true object of each id; crowds are left aside.
         source: What to blame for a damaged mask.
     Raises: UserError for a mask that does not fit its image.
     """
+    truth = match.truth
     objects = [annotation for annotation in truth.annotations if not annotation.iscrowd]
     true_counts = {}
     for annotation in objects:
         image = truth.images[annotation.image_id]
         true_counts[annotation.annotation_id] = counts_of(annotation, image, file=truth.source)
-    matched = [annotation for annotation in objects if annotation.annotation_id in pred]
-    rows = [
-        _measure(pred, true_counts, annotation, truth.images[annotation.image_id], source) for annotation in matched
-    ]
+    own_id = {true_id: object_id for object_id, true_id in match.found.items() if object_id in pred}
+    matched = [annotation for annotation in objects if annotation.annotation_id in own_id]
+    rows = []
+    for annotation in matched:
+        true_mask, image = true_counts[annotation.annotation_id], truth.images[annotation.image_id]
+        object_id = own_id[annotation.annotation_id]
+        overlap = _iou(pred[object_id], true_mask, image, source, object_id)
+        rows.append((overlap, rle_area(true_mask, image.height, image.width)))
     iou = np.array([row[0] for row in rows], np.float64)
     area = np.array([row[1] for row in rows], np.int64)
     grouped_ids = _ids_in_groups(objects, true_counts, truth.images)
@@ -89,27 +98,17 @@ def mask_quality(
             "large": _quality(iou[area >= _MEDIUM]),
         },
         by_group={"in_group": _quality(iou[grouped]), "alone": _quality(iou[~grouped])},
-        missing=len(objects) - len(matched),
-        extra=len(pred) - len(matched),
+        **match.counts(),
     )
 
 
-def _measure(
-    pred: Mapping[int, bytes],
-    true_counts: Mapping[int, bytes],
-    annotation: InstanceAnnotation,
-    image: ImageRecord,
-    source: str | PathLike[str],
-) -> tuple[float, int]:
-    """(IoU, area of the true mask)."""
-    mask, true_mask = pred[annotation.annotation_id], true_counts[annotation.annotation_id]
+def _iou(mask: bytes, true_mask: bytes, image: ImageRecord, source: str | PathLike[str], object_id: int) -> float:
     try:
-        iou = float(rle_iou([mask], [true_mask], image.height, image.width)[0, 0])
+        return float(rle_iou([mask], [true_mask], image.height, image.width)[0, 0])
     except ValueError as error:
-        field = f"annotation {annotation.annotation_id}.segmentation"
+        field = f"annotation {object_id}.segmentation"
         hint = "Give masks in the size of the truth's images"
         raise UserError(source, field, mask, f"which does not fit image {image.image_id} ({error})", hint) from error
-    return iou, rle_area(true_mask, image.height, image.width)
 
 
 def _quality(iou: NDArray[np.float64]) -> Quality:

@@ -1,20 +1,22 @@
-"""CSV with a header: ``file_name,x,y,category``, one click a line, further columns ignored.
+"""CSV with a header: ``file_name,x,y,category``, one click a line; ``id`` if there is one, further columns ignored.
 
 Spreadsheets of many countries write semicolons between the columns and commas before the decimals: where the header is
 separated by semicolons or tabs, so are the lines, and 12,5 is 12.5.
 
 Image ids are given in ascending order of the file names and category ids in ascending order of the names, both from 1;
-a point's id is the number of its data line. Image sizes are read from the image folder, as viewers show the images.
+a point's id is that of the column ``id``, or without one the number of its data line. Image sizes are read from the
+image folder, as viewers show the images.
 """
 
 import csv
 import itertools
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from sapnet_pipe.data.coco.document import FILE_NAME, Category, ImageRecord, check_file_name
+from sapnet_pipe.data.coco.document import FILE_NAME, UNKNOWN_ID, Category, ImageRecord, check_file_name
 from sapnet_pipe.data.errors import FaultKind, FaultReport, UserError
 from sapnet_pipe.data.files import disk_errors
 from sapnet_pipe.data.points.click_file import (
@@ -34,6 +36,8 @@ _COLUMNS = ("file_name", "x", "y", "category")
 _HEADER = FaultKind("csv-header", "does not name its columns", f"Start the file with the line {','.join(_COLUMNS)}")
 _CELLS = FaultKind("csv-cells", "lines have more or fewer columns than the first", "Quote names that hold a separator")
 _CATEGORY = FaultKind("csv-category", "lines name no category", "Name the object's category")
+_ID = "id"
+_IDS = FaultKind("csv-ids", "lines have no id of their own", "Give whole numbers, or leave the column out")
 _NUMBER_HINT = "Give original pixels, with a point before the decimals"
 
 
@@ -43,6 +47,7 @@ class _Row(NamedTuple):
     x: float
     y: float
     category: str
+    id_text: str | None
 
 
 def recognises(file: PointsFile) -> bool:
@@ -63,9 +68,11 @@ def read(file: PointsFile, size_of: SizeOf | None, report: FaultReport) -> Click
     by_name = {image.file_name: image for image in images.values()}
     categories = tuple(Category(index, name) for name, index in category_id.items())
     found = ClickFile(path, images, categories, place="line {entry}")
+    ids = set[int]()
     for number, row in enumerate(rows, 1):
         image = by_name[row.file_name]
-        click = Click(image.image_id, number, category_id[row.category], row.x, row.y, _FORM, row.line, "")
+        point_id = number if row.id_text is None else _point_id(row.line, row.id_text, ids, report)
+        click = Click(image.image_id, point_id, category_id[row.category], row.x, row.y, _FORM, row.line, "")
         if not click.is_in(image):
             fields = f"line {row.line}, x", f"line {row.line}, y"
             click = moved_inside(click, image, fields, report, name=image.file_name)
@@ -86,14 +93,18 @@ def _rows(path: Path, report: FaultReport) -> Iterator[_Row]:
                     problem = f"in which the column '{column}' is {'doubled' if column in header else 'missing'}"
                     report(_HEADER, "line 1", ",".join(header), problem)
                     return
+            if header.count(_ID) > 1:
+                report(_HEADER, "line 1", ",".join(header), f"in which the column '{_ID}' is doubled")
+                return
             places = [header.index(column) for column in _COLUMNS]
+            id_place = header.index(_ID) if _ID in header else None
             filled = 0
             for cells in lines:
                 if any(cell.strip() for cell in cells):
                     filled += 1
                     row = _row(lines.line_num, cells, places, len(header), separator != ",", report)
                     if row is not None:
-                        yield row
+                        yield row if id_place is None else row._replace(id_text=cells[id_place].strip())
             if not filled:
                 report(NO_POINTS, "lines", 0, "the file has no click", "Add a line for every object")
     except UnicodeDecodeError as error:
@@ -125,7 +136,20 @@ def _row(
     numbers = _number(f"{where}, x", x, report), _number(f"{where}, y", y, report)
     if numbers[0] is None or numbers[1] is None:
         return None
-    return _Row(line, name, numbers[0], numbers[1], category)
+    return _Row(line, name, numbers[0], numbers[1], category, None)
+
+
+def _point_id(line: int, text: str, seen: set[int], report: FaultReport) -> int:
+    """A whole number (also 12.0, as spreadsheets write it) that no line before has; it is added to `seen`."""
+    whole = re.fullmatch(r"([+-]?\d{1,18})(?:[.,]0*)?", text)
+    if whole is None:
+        report(_IDS, f"line {line}, {_ID}", text, "which is not a whole number")
+        return UNKNOWN_ID
+    point_id = int(whole.group(1))
+    if point_id in seen:
+        report(_IDS, f"line {line}, {_ID}", text, "which another line has too")
+    seen.add(point_id)
+    return point_id
 
 
 def _number(field: str, text: str, report: FaultReport) -> float | None:

@@ -80,7 +80,7 @@ def inspect_bags(inputs: InspectInputs) -> Report:
 
     dataset = read_instances(inputs.truth) if inputs.truth is not None else None
     result = inspect(parse_location(inputs.bags), dataset, quiet=inputs.quiet).to_dict()
-    notes = []
+    notes = list(result.pop("notes"))
     if result["shards"] < result["shards_total"]:
         notes.append("this is a part of a store: bags merge joins it with the others.")
     return Report(f"Bag store {inputs.bags}", result, shown=_shown(result), notes=notes)
@@ -145,12 +145,13 @@ def _select(out: str) -> str:
 
 
 def _shown(result: Mapping[str, Any]) -> dict[str, Any]:
-    """The report with the most frequent of many categories; --json has them all."""
+    """The report with the most frequent of many categories, and no sum of other lines; --json has them all."""
+    result = {name: value for name, value in result.items() if name != "points_with_truth"}
     categories = sorted(result["categories"].items(), key=lambda item: (-item[1], item[0]))
     if len(categories) <= _CATEGORIES_SHOWN:
-        return dict(result)
+        return result
     most, others = dict(categories[:_CATEGORIES_SHOWN]), categories[_CATEGORIES_SHOWN:]
-    return dict(result) | {"categories": most | {f"{len(others)} others": sum(count for _, count in others)}}
+    return result | {"categories": most | {f"{len(others)} others": sum(count for _, count in others)}}
 
 
 def _odd_boxes(dropped: Mapping[str, int], masks: int) -> list[str]:

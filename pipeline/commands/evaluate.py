@@ -1,4 +1,4 @@
-"""`sapnet-pipe evaluate`: pseudo labels by id, predictions by average precision."""
+"""`sapnet-pipe evaluate`: pseudo labels object by object, predictions by average precision."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,6 +8,7 @@ from pydantic import Field
 from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.pipeline.inputs import Inputs
 from sapnet_pipe.pipeline.report import Report
+from sapnet_pipe.stages.training.run_files import image_ids_beside
 
 if TYPE_CHECKING:
     from sapnet_pipe.data.coco.instances import InstanceDataset
@@ -17,7 +18,7 @@ class EvaluateInputs(Inputs, frozen=True, extra="forbid"):
     """What `evaluate` takes: exactly one of `labels` and `predictions`."""
 
     truth: Path = Field(description="COCO instances with true masks.")
-    labels: Path | None = Field(default=None, description="Pseudo labels: their masks are compared by id.")
+    labels: Path | None = Field(default=None, description="Pseudo labels: each is compared with its object.")
     predictions: Path | None = Field(default=None, description="COCO results: mask and box AP.")
 
 
@@ -30,23 +31,38 @@ def evaluate(inputs: EvaluateInputs) -> Report:
             "evaluate", "--labels or --predictions", given, "but one of them is measured", "Give exactly one"
         )
     from sapnet_pipe.data.coco.instances import read_instances
-    from sapnet_pipe.data.evaluation.coco_ap import coco_ap
 
     dataset = read_instances(truth)
     if labels is not None:
-        return Report(f"{labels} against {truth}", _label_quality(labels, dataset))
-    results = predictions if predictions is not None else Path()
-    figures = {"segm": coco_ap(dataset, results, "segm"), "bbox": coco_ap(dataset, results, "bbox")}
-    return Report(f"{predictions} against {truth}", figures)
+        return _label_quality(labels, dataset)
+    return _average_precision(predictions if predictions is not None else Path(), dataset)
 
 
-def _label_quality(labels: Path, truth: "InstanceDataset") -> dict[str, Any]:
-    from sapnet_pipe.data.coco.instances import counts_of, read_instances
+def _label_quality(labels: Path, truth: "InstanceDataset") -> Report:
+    from sapnet_pipe.data.coco.instances import read_instances
     from sapnet_pipe.data.evaluation.mask_quality import mask_quality
+    from sapnet_pipe.data.evaluation.objects import match_labels
 
-    chosen = read_instances(labels)
-    masks = {
-        annotation.annotation_id: counts_of(annotation, chosen.images[annotation.image_id], file=labels)
-        for annotation in chosen.annotations
+    masks, match = match_labels(read_instances(labels), truth)
+    return Report(
+        f"{labels} against {truth.source}", mask_quality(masks, match, source=labels).to_dict(), notes=match.notes
+    )
+
+
+def _average_precision(predictions: Path, truth: "InstanceDataset") -> Report:
+    from sapnet_pipe.data.evaluation.coco_ap import coco_ap
+    from sapnet_pipe.data.evaluation.detections import align_results, read_results
+
+    entries, names = read_results(predictions), image_ids_beside(predictions)
+    alignment = align_results(entries, predictions, names if names.is_file() else None, truth)
+    common: dict[str, Any] = {"alignment": alignment, "source": predictions}
+    figures: dict[str, Any] = {
+        "segm": coco_ap(truth, entries, "segm", **common),
+        "bbox": coco_ap(truth, entries, "bbox", **common),
+        "images_matched_by": "file_name" if alignment.by_name else "id",
+        "images": len(set(alignment.image_ids.values())),
     }
-    return mask_quality(masks, truth, source=labels).to_dict()
+    notes = list(alignment.notes)
+    if entries and figures["segm"]["AP50"] == 0:
+        notes.append("no prediction covers half of a true object of its photograph and category.")
+    return Report(f"{predictions} against {truth.source}", figures, notes=notes)

@@ -38,7 +38,7 @@ class PredictSettings(PlainSettings, frozen=True, extra="forbid"):
 def predict(inputs: PredictInputs, settings: PredictSettings) -> Report:
     """Instances of every photograph in COCO's results form; with `draw`, also pictures of them in that new folder."""
     images, out, draw = inputs.images, inputs.out, inputs.draw
-    _require_new(out, inputs.images_json, draw)
+    _require_new(out, draw)
     require_folder(images, "--images")
     require_model(inputs.run)
 
@@ -66,11 +66,10 @@ def predict(inputs: PredictInputs, settings: PredictSettings) -> Report:
     return Report(f"Predictions written to {out}", summary, following, notes=_notes(summary, settings))
 
 
-def _require_new(out: Path, images_json: Path | None, draw: Path | None) -> None:
+def _require_new(out: Path, draw: Path | None) -> None:
     """Raises: UserError if anything that `predict` is to write is there."""
     require_new_file(out)
-    if images_json is None:
-        require_new_file(image_ids_beside(out))
+    require_new_file(image_ids_beside(out))
     if draw is not None:
         require_new_folder(draw, "--draw")
 

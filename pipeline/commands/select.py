@@ -58,14 +58,14 @@ def select(inputs: SelectInputs, settings: SelectConfig) -> Report:
         summary,
         following,
         shown=_shown(summary),
-        notes=[*folder.notes, *_without_bags(store), *_notes(summary)],
+        notes=[*folder.notes, *_without_bags(store), *summary["notes"], *_notes(summary)],
         silent=not folder.written,
     )
 
 
 def _shown(summary: Mapping[str, Any]) -> dict[str, Any]:
     """The summary without the breakdown of every choice's quality, which manifest.json and --json have whole."""
-    shown = {name: value for name, value in summary.items() if name not in ("training", "quality")}
+    shown = {name: value for name, value in summary.items() if name not in ("training", "quality", "notes")}
     training = summary["training"] or {}
     kept = ("iterations", "skipped_steps", "bag_accuracy", "object_accuracy", "chance", "restarts", "learning_rate")
     shown["training"] = {name: training[name] for name in kept if name in training}

@@ -6,15 +6,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from sapnet_pipe.data.bag_store.filesystem import Location
 from sapnet_pipe.data.bag_store.masks import TOKENS
 from sapnet_pipe.data.bag_store.store import BagStore
 from sapnet_pipe.data.bag_store.table import BASELINES, BagTable, baseline_choice, best_in_bag
-from sapnet_pipe.data.coco.instances import InstanceDataset, counts_of
-from sapnet_pipe.data.coco.masks import rle_iou
-from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.coco.instances import InstanceDataset
+from sapnet_pipe.data.evaluation.bag_overlaps import bag_overlaps
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 _PROMPTS = ("point", "box_1", "box_2", "box_3")
@@ -44,7 +42,10 @@ class BagsReport:
         area_share: Share of masks that COCO calls small, medium and large.
         categories: Number of points by category name.
         quality: By baseline, and for the best mask of each bag (``oracle``); None without truth.
-        points_with_truth: Points whose id is that of a true object (no crowds).
+        points_with_truth: Points whose true object is known (`data.evaluation.objects`).
+        matched: How many were found ``by_id`` and ``by_click``, true objects ``missing`` in the store, and points that
+            are ``extra``; None without truth.
+        notes: What the user should know of that, one line each.
     """
 
     store: Location
@@ -71,6 +72,8 @@ class BagsReport:
     categories: Mapping[str, int]
     quality: Mapping[str, ChoiceQuality] | None
     points_with_truth: int
+    matched: Mapping[str, int] | None
+    notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain values for JSON."""
@@ -83,17 +86,16 @@ def inspect(path: Location, truth: InstanceDataset | None = None, *, quiet: bool
     """Describe a store; with truth, read every mask once, image by image.
 
     Args:
-        truth: Instance masks whose annotation ids are the point ids.
-    Raises: UserError if the store cannot be read, or no point id is that of an object in `truth`.
+        truth: Instance masks of some of the objects.
+    Raises: UserError if the store cannot be read, or `truth` has none of the objects.
     """
     store = BagStore.open(path, allow_part=True)
     table = store.read_table()
     masks = table.masks
-    iou = None if truth is None else mask_ious(store, table, truth, quiet=quiet)
+    overlaps = None if truth is None else bag_overlaps(store, table, truth, quiet=quiet)
     names = {category.category_id: category.name for category in store.categories}
     sizes, size = np.bincount(table.bag_sizes), sum(entry.bytes for entry in store.manifest.shards)
     prompt = masks.source // TOKENS
-    matched = 0 if iou is None else int((~np.isnan(iou[table.offsets[:-1]])).sum())
     return BagsReport(
         store=path,
         fingerprint=store.fingerprint,
@@ -117,44 +119,18 @@ def inspect(path: Location, truth: InstanceDataset | None = None, *, quiet: bool
         area=_quantiles(masks.area),
         area_share=_area_share(masks.area),
         categories={names[int(key)]: int((table.category_id == key).sum()) for key in np.unique(table.category_id)},
-        quality=None if iou is None else choice_quality(table, iou),
-        points_with_truth=matched,
+        quality=None if overlaps is None else choice_quality(table, overlaps.iou),
+        points_with_truth=0 if overlaps is None else len(overlaps.match.found),
+        matched=None if overlaps is None else overlaps.match.counts(),
+        notes=() if overlaps is None else overlaps.match.notes,
     )
-
-
-def mask_ious(store: BagStore, table: BagTable, truth: InstanceDataset, *, quiet: bool = False) -> NDArray[np.float64]:
-    """(T,) IoU of every mask with the true object of its point's id; NaN where there is none.
-
-    Raises: UserError if no point has a truth, or its image is of another size.
-    """
-    objects = {annotation.annotation_id: annotation for annotation in truth.annotations if not annotation.iscrowd}
-    iou = np.full(len(table.masks), np.nan)
-    row = 0
-    for image_id, masks in tqdm(store.iter_masks(), total=store.manifest.images, desc="comparing", disable=quiet):
-        height, width = int(table.height[row]), int(table.width[row])
-        image = truth.images.get(image_id)
-        if image is not None and (image.height, image.width) != (height, width):
-            problem = f"but image {image_id} of the store is {width} wide and {height} high"
-            value = f"{image.width} x {image.height}"
-            raise UserError(truth.source, f"images[id={image_id}]", value, problem, "Give the truth of these images")
-        for point_id, rles in masks.items():
-            annotation = objects.get(point_id)
-            if image is not None and annotation is not None and annotation.image_id == image_id:
-                true_rle = counts_of(annotation, image, file=truth.source)
-                store.check_masks(point_id, rles, height, width)
-                iou[table.bag(row)] = rle_iou(rles, [true_rle], height, width)[:, 0]
-            row += 1
-    if np.isnan(iou).all():
-        hint = "Give the file that the points were made from"
-        raise UserError(truth.source, "annotations", len(objects), "none of which has the id of a point", hint)
-    return iou
 
 
 def choice_quality(table: BagTable, iou: NDArray[np.float64]) -> dict[str, ChoiceQuality]:
     """Quality of every baseline and of the oracle, over the bags whose IoUs are known.
 
     Args:
-        iou: (T,) as `mask_ious` returns it.
+        iou: (T,) of every mask with its true object, NaN where there is none.
     """
     known = ~np.isnan(iou[table.offsets[:-1]])
     choices = {name: baseline_choice(table, name) for name in BASELINES}

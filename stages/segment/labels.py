@@ -17,6 +17,7 @@ from sapnet_pipe.data.coco.instances import (
 )
 from sapnet_pipe.data.coco.masks import decode_masks, rle_area
 from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.evaluation.identity import in_categories_of
 from sapnet_pipe.data.files import resolve_inside
 from sapnet_pipe.data.images import read_image
 from sapnet_pipe.data.labels.pseudo_labels import alternates_of, confidence_of
@@ -112,20 +113,12 @@ def read_labels(path: Path, images_dir: Path, *, with_alternates: bool, min_scor
     )
 
 
-def read_truth(path: Path, categories: tuple[Category, ...]) -> InstanceDataset:
-    """Read validation labels; they must know every category of the training.
+def read_truth(path: Path, labels: LabelSet) -> tuple[InstanceDataset, list[str]]:
+    """Read validation labels, in the category ids of the training labels; and what the user should know of it.
 
-    Raises: UserError as `read_instances`, and if a category is missing or has another name.
+    Raises: UserError as `read_instances`, and if the files have no category name in common, or contradict each other.
     """
-    truth = read_instances(path)
-    names = {category.category_id: category.name for category in truth.categories}
-    for category in categories:
-        found = names.get(category.category_id)
-        if found != category.name:
-            problem = f"but the training labels call category {category.category_id} {category.name!r}"
-            hint = "Give validation labels with the same categories"
-            raise UserError(path, f"categories, id {category.category_id}", found, problem, hint)
-    return truth
+    return in_categories_of(labels.categories, read_instances(path), source=labels.source)
 
 
 def _below(annotation: InstanceAnnotation, min_score: float, file: Path) -> bool:

@@ -28,7 +28,7 @@ class PredictSummary:
         other_files: Files of the folder that are not photographs.
         dropped: Reason -> number of predictions left out.
         predictions: The results file.
-        image_ids: Which id each photograph has: a file beside the results, or the COCO file that was given.
+        image_ids: The file beside the results that names their images and categories.
     """
 
     images: int
@@ -56,13 +56,13 @@ def run(
     batch_size: int | None = None,
     quiet: bool = False,
 ) -> PredictSummary:
-    """Segment photographs and write COCO results.
+    """Segment photographs and write COCO results, and beside them a file that names their images and categories.
 
     Args:
         run_dir: Run folder of train-seg, or its model_final.pth.
         out: The results file.
         images_json: COCO file whose images are taken, with their ids; else all photographs of the folder, numbered
-            from 1 by name, which a file beside `out` records.
+            from 1 by name.
         score_threshold: Final score below which an instance is left out.
         max_per_image, batch_size: In place of the training's ``test`` settings.
     Raises: UserError for a model or photograph that cannot be used.
@@ -80,7 +80,7 @@ def run(
     )  # fmt: skip
     least = score_threshold or 0.0
     count = _write_results(out, (entry for entry in results if entry["score"] >= least))
-    ids = images_json or _write_ids(out, records, description.categories)
+    ids = _write_ids(out, records, description.categories)
     seconds = round(time.perf_counter() - began, 3)
     return PredictSummary(len(records), count, others, dict(dropped), seconds, str(out), str(ids))
 
@@ -103,7 +103,7 @@ def _write_results(path: Path, entries: Iterable[dict[str, Any]]) -> int:
 
 
 def _write_ids(out: Path, records: list[ImageRecord], categories: tuple[Category, ...]) -> Path:
-    """Write down beside the results which id each photograph has."""
+    """Write down beside the results which id each photograph and each category has."""
     path = image_ids_beside(out)
     info = {"description": f"image ids of {out.name}"}
     write_coco(path, info=info, images=records, categories=categories, annotations=())

@@ -90,7 +90,9 @@ def run(
     device = pick_device(config.device)
     with_alternates = config.loss.mps_weight > 0
     label_set = read_labels(labels, images_dir, with_alternates=with_alternates, min_score=config.min_score)
-    truth = read_truth(val_labels, label_set.categories) if val_labels else None
+    truth, remarks = read_truth(val_labels, label_set) if val_labels else (None, [])
+    for line in remarks:
+        notes.add(line)
     model, description = _network(out, config, label_set, resume, notes)
     model.to(memory_format=train_layout(device))
     inputs = EngineInputs(

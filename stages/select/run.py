@@ -16,6 +16,7 @@ from sapnet_pipe.data.bag_store.store import BagStore
 from sapnet_pipe.data.bag_store.table import BagTable, baseline_choice
 from sapnet_pipe.data.coco.instances import InstanceDataset
 from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.evaluation.bag_overlaps import BagOverlaps, bag_overlaps
 from sapnet_pipe.data.labels.explanations import Selection, open_explanations
 from sapnet_pipe.stages.select.batches.bag_images import BagImages, group_images
 from sapnet_pipe.stages.select.config import TRAINED_METHODS, SelectConfig, for_frozen, for_method
@@ -24,7 +25,7 @@ from sapnet_pipe.stages.select.learn import Learned, cannot_learn, learn
 from sapnet_pipe.stages.select.selection.baselines import all_baselines, oracle_choice, select_baseline
 from sapnet_pipe.stages.select.selection.export import export_labels
 from sapnet_pipe.stages.select.selection.inference import select_all
-from sapnet_pipe.stages.select.selection.quality import compare_choices, mask_overlaps
+from sapnet_pipe.stages.select.selection.quality import compare_choices
 from sapnet_pipe.stages.training.config import lr_line
 from sapnet_pipe.stages.training.distributed import is_main_process
 from sapnet_pipe.stages.training.metric_log import MetricLog, metrics_size
@@ -44,6 +45,9 @@ class SelectSummary:
         training: Iterations, seconds, accuracies, chance, the seed guard's verdict and restarts; None for the methods
             that need no training, and where there was nothing to learn.
         fallback: Why the labels are SAM's top-1 though another method was asked for; None if they are not.
+        matched: With the truth at hand, how many of its objects were found ``by_id`` and ``by_click``, are ``missing``
+            in the bags, and ``extra`` points; else None.
+        notes: What the user should know of that, one line each.
         quality: With the truth at hand, mask quality of ``chosen``, of SAM's and other fixed choices, of ``psm`` and
             of the ``oracle``; else None.
     """
@@ -58,6 +62,8 @@ class SelectSummary:
     dropped: Mapping[str, int]
     training: dict[str, Any] | None
     fallback: str | None
+    matched: dict[str, int] | None
+    notes: list[str]
     quality: dict[str, Any] | None
     seconds: float
 
@@ -86,7 +92,7 @@ def run(
 
     Args:
         out: The run folder, which exists.
-        truth: Masks whose annotation ids are the point ids; for measuring, and for the method oracle.
+        truth: True masks of some of the objects; for measuring, and for the method oracle.
         explain: Also write ``out/explain.parquet``: every mask's scores at every step (`data.labels.explanations`).
         resume: Go on with an interrupted training.
     Raises: UserError for images or shards that cannot be read, or settings that cannot work.
@@ -97,13 +103,13 @@ def run(
     if not len(table):
         raise UserError(store.folder, "points", 0, "a store without a bag", "Make bags for at least one point")
     images = group_images(table, store.categories, images_dir, store.folder)
-    overlap = None if truth is None else mask_overlaps(store, table, truth)
+    overlaps = None if truth is None else bag_overlaps(store, table, truth)
     job = _Job(store, images, len(store.categories), config, out, explain, resume, quiet or not is_main_process())
-    outcome = job.select(overlap)
+    outcome = job.select(None if overlaps is None else overlaps.iou.astype(np.float32))
     quality, labels = None, 0
     if outcome.selection is not None:
-        if truth is not None and overlap is not None:
-            quality = _quality(store, table, outcome.selection, overlap, truth)
+        if overlaps is not None:
+            quality = _quality(store, table, outcome.selection, overlaps)
         info = _info(store, config, outcome)
         labels = export_labels(out / PSEUDO_LABELS, store, images, outcome.selection, outcome.source, info=info)
         _log_selection(out, outcome, outcome.selection, quality)
@@ -118,6 +124,8 @@ def run(
         dropped=dict(store.manifest.dropped),
         training=None if outcome.learned is None else _training(outcome.learned, config),
         fallback=outcome.fallback,
+        matched=None if overlaps is None else overlaps.match.counts(),
+        notes=[] if overlaps is None else list(overlaps.match.notes),
         quality=quality,
         seconds=time.perf_counter() - began,
     )
@@ -205,18 +213,13 @@ def _info(store: BagStore, config: SelectConfig, outcome: _Outcome) -> dict[str,
     return info | {"fallback": outcome.source, "fallback_reason": outcome.fallback}
 
 
-def _quality(
-    store: BagStore,
-    table: BagTable,
-    selection: Selection,
-    overlap: NDArray[np.float32],
-    truth: InstanceDataset,
-) -> dict[str, Any]:
+def _quality(store: BagStore, table: BagTable, selection: Selection, overlaps: BagOverlaps) -> dict[str, Any]:
     """Mask quality of the selection and of what it is compared with, by name."""
-    choices = all_baselines(table) | {"chosen": selection.bag_index, "oracle": oracle_choice(table, overlap)}
+    oracle = oracle_choice(table, overlaps.iou.astype(np.float32))
+    choices = all_baselines(table) | {"chosen": selection.bag_index, "oracle": oracle}
     if selection.psm_index is not None:
         choices["psm"] = selection.psm_index
-    return {name: quality.to_dict() for name, quality in compare_choices(store, table, choices, truth).items()}
+    return {name: quality.to_dict() for name, quality in compare_choices(store, choices, overlaps.match).items()}
 
 
 def _training(learned: Learned, config: SelectConfig) -> dict[str, Any]:

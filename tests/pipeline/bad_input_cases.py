@@ -15,11 +15,11 @@ from tests.pipeline.spoilers import (
     folder,
     foreign_weights,
     image,
-    move_ids,
     nothing,
     put,
     put_all,
     remove,
+    rename_images,
     trap,
     write,
 )
@@ -218,9 +218,12 @@ STORES: list[Case] = [
      "bags/manifest.json * fingerprint * edited * generate-bags"),
     ("store of a later version", put("bags/manifest.json", "schema_version", value=99), TOP1,
      "bags/manifest.json * schema_version = 99 * generate-bags"),
-    ("truth of other objects", move_ids("truth.json", 100),
+    ("truth of other objects", put_all("truth.json", segmentation=[[0, 0, 3, 0, 3, 3, 0, 3]]),
      "bags inspect bags --truth truth.json --quiet",
-     "truth.json * none of which has the id of a point * Give"),
+     "truth.json * annotations = 8 objects * none of which holds any of 8 clicks * Give the truth"),
+    ("truth of other photographs", edit("truth.json", rename_images),
+     "bags inspect bags --truth truth.json --quiet",
+     "bags * images = 1.png, 2.png * none of which is the file_name of a photograph in truth.json * Give the truth"),
 ]  # fmt: skip
 
 OUTPUTS: list[Case] = [

@@ -61,9 +61,10 @@ def put_all(name: str, **values: Any) -> Spoiler:
     return edit(name, lambda content: [entry.update(values) for entry in content["annotations"]] and None)
 
 
-def move_ids(name: str, by: int) -> Spoiler:
-    """Give every annotation another id."""
-    return edit(name, lambda content: [entry.update(id=entry["id"] + by) for entry in content["annotations"]] and None)
+def rename_images(content: Any) -> None:
+    """For `edit`: give every image another file name."""
+    for entry in content["images"]:
+        entry["file_name"] = f"other-{entry['file_name']}"
 
 
 def write(name: str, content: str | bytes) -> Spoiler:

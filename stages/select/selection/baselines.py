@@ -23,7 +23,7 @@ def oracle_choice(table: BagTable, overlap: NDArray[np.float32]) -> NDArray[np.i
     """The mask (N,) of each bag that overlaps the truth most; SAM's top-1 where the truth does not know the point.
 
     Args:
-        overlap: (T,) of `stages.select.selection.quality.mask_overlaps`.
+        overlap: (T,) IoU of every mask with its true object (`data.evaluation.bag_overlaps`).
     """
     best = best_in_bag(np.nan_to_num(overlap, nan=-1.0), table.offsets)
     known = ~np.isnan(overlap[table.offsets[:-1]])

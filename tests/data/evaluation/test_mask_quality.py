@@ -7,6 +7,14 @@ from sapnet_pipe.data.coco.instances import read_instances
 from sapnet_pipe.data.coco.masks import encode_mask
 from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.data.evaluation.mask_quality import mask_quality
+from sapnet_pipe.data.evaluation.objects import ObjectMatch
+
+
+def by_id(pred, truth, extra=0):
+    found = {annotation.annotation_id: annotation.annotation_id for annotation in truth.annotations}
+    found = {key: key for key in pred if key in found}
+    objects = sum(not annotation.iscrowd for annotation in truth.annotations)
+    return ObjectMatch(truth, found, len(found), 0, objects - len(found), extra)
 
 
 def rectangle(left: int, top: int, right: int, bottom: int) -> bytes:
@@ -36,9 +44,9 @@ def truth(save):
     return read_instances(save(document))
 
 
-def test_masks_are_matched_by_id_and_measured_by_hand(truth):
+def test_matched_masks_are_measured_by_hand(truth):
     pred = {10: rectangle(0, 0, 10, 10), 11: rectangle(11, 0, 21, 5), 12: rectangle(100, 0, 140, 30), 99: b"unused"}
-    quality = mask_quality(pred, truth)
+    quality = mask_quality(pred, by_id(pred, truth, extra=1))
     assert quality.miou == pytest.approx((1 + 0.5 + 0.75) / 3)
     assert quality.share_50 == 1
     assert quality.share_75 == pytest.approx(2 / 3)
@@ -52,13 +60,12 @@ def test_masks_are_matched_by_id_and_measured_by_hand(truth):
 
 def test_touching_neighbours_of_another_class_or_two_pixels_away_are_no_group(truth):
     pred = {annotation.annotation_id: rectangle(0, 0, 1, 1) for annotation in truth.annotations}
-    quality = mask_quality(pred, truth)
+    quality = mask_quality(pred, by_id(pred, truth))
     assert (quality.by_group["in_group"].count, quality.by_group["alone"].count) == (2, 2)
-    assert quality.extra == 1  # the crowd's mask
 
 
 def test_no_masks_at_all_give_zeros_that_json_can_hold(truth):
-    quality = mask_quality({}, truth)
+    quality = mask_quality({}, by_id({}, truth))
     assert (quality.miou, quality.count, quality.missing) == (0, 0, 4)
     json.dumps(quality.to_dict(), allow_nan=False)
 
@@ -66,9 +73,9 @@ def test_no_masks_at_all_give_zeros_that_json_can_hold(truth):
 def test_a_mask_of_another_size_is_named(truth):
     wrong = encode_mask(np.ones((20, 30), bool))
     with pytest.raises(UserError, match=r"p\.json: annotation 12\.segmentation = .*does not fit image 1"):
-        mask_quality({12: wrong}, truth, source="p.json")
+        mask_quality({12: wrong}, by_id([12], truth), source="p.json")
 
 
 def test_a_truth_without_masks_is_refused(points_document, save):
     with pytest.raises(UserError, match="but a mask is needed here"):
-        mask_quality({}, read_instances(save(points_document)))
+        mask_quality({}, by_id({}, read_instances(save(points_document))))

@@ -21,10 +21,11 @@ def store(tmp_path, points, images_dir, config, brightness_sam):
 def _truth(points, masks_of, images=None):
     """Instances whose ids are the point ids; `masks_of` gives each mask's counts."""
     annotations = []
-    for image_id, point_id in zip(points.image_id.tolist(), points.point_id.tolist(), strict=True):
+    columns = points.image_id.tolist(), points.point_id.tolist(), points.category_id.tolist()
+    for image_id, point_id, category_id in zip(*columns, strict=True):
         image = points.images[image_id]
         segmentation = {"size": [image.height, image.width], "counts": masks_of(image_id, point_id)}
-        annotations.append(InstanceAnnotation(point_id, image_id, 2, segmentation, None, None, False, {}))
+        annotations.append(InstanceAnnotation(point_id, image_id, category_id, segmentation, None, None, False, {}))
     return InstanceDataset(points.source, images or points.images, points.categories, tuple(annotations))
 
 
@@ -92,12 +93,12 @@ def test_points_without_truth_are_left_out_of_the_quality(store, points):
 
 def test_truth_of_other_objects_is_refused(store, points):
     truth = InstanceDataset(points.source, points.images, points.categories, ())
-    with pytest.raises(UserError, match="none of which has the id of a point"):
+    with pytest.raises(UserError, match="none of which holds any of 12 clicks"):
         inspect(store.folder, truth, quiet=True)
 
 
 def test_truth_of_images_of_another_size_is_refused(store, points):
     images = {key: ImageRecord(key, image.file_name, 5, 5) for key, image in points.images.items()}
     truth = InstanceDataset(points.source, images, points.categories, ())
-    with pytest.raises(UserError, match=r"5 x 5, but image 11 of the store is 64 wide and 48 high"):
+    with pytest.raises(UserError, match=r"5 x 5, but .* is 64 wide and 48 high"):
         inspect(store.folder, truth, quiet=True)

@@ -160,7 +160,7 @@ def test_a_missing_photograph_is_found_before_the_training(toy: Toy, tmp_path: P
 def test_a_truth_of_other_points_is_refused(toy: Toy, tmp_path: Path) -> None:
     store, images, truth = toy
     strange = InstanceDataset(truth.source, truth.images, truth.categories, ())
-    with pytest.raises(UserError, match="none of which is the id of a point"):
+    with pytest.raises(UserError, match="none of which holds any of 12 clicks"):
         run(store, images, tmp_path, toy_config(method="largest"), truth=strange, quiet=True)
 
 
