@@ -117,19 +117,6 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha256(file)
 
 
-def resolve_inside(root: Path, name: str, *, file: str | os.PathLike[str], field: str) -> Path:
-    """Join a file name that came from a file to `root`, refusing whatever would leave it.
-
-    Raises: UserError naming `file` and `field` if `name` is absolute or climbs out of `root`.
-    """
-    candidate = root / name
-    if not name or "\0" in name or not candidate.resolve().is_relative_to(root.resolve()):
-        raise UserError(
-            file, field, name, f"which leaves the image folder {root}", "Use a file name relative to that folder"
-        )
-    return candidate
-
-
 def _sha256(file: Any) -> str:
     digest = hashlib.sha256()
     while chunk := file.read(1 << 20):

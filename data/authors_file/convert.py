@@ -217,6 +217,6 @@ def _identity(path: Path, layout: Layout, points: PointSet | None, shard_images:
         recipe="imported",
         recipe_settings=settings | {"file_sha256": sha256_file(path)},
         precision=UNKNOWN,
-        points_sha256=sha256_file(path if points is None else points.source),
+        points_sha256=sha256_file(path) if points is None else points.sha256 or sha256_file(points.source),
         shard_images=shard_images,
     )

@@ -16,6 +16,7 @@ from sapnet_pipe.data.coco.masks import rle_area, rle_box
 from sapnet_pipe.data.coco.segmentations import segmentation_problem, segmentation_to_counts
 from sapnet_pipe.data.errors import FaultKind, UserError
 
+_NO_MASK = FaultKind(NO_MASK.name, "annotations have no mask and are left out", NO_MASK.hint, error=False)
 _EMPTY = FaultKind("masks-empty", "masks are empty and are left out", "Drop them", error=False)
 _FRACTIONS = FaultKind(
     "polygons-as-fractions", "polygons look like fractions of the image", "Multiply x by the width, y by the height"
@@ -39,10 +40,13 @@ def check_masks(
     """
     path, of, filled = dataset.source, len(dataset.annotations), 0
     boxes: list[PlacedBox] = []
+    no_mask = _NO_MASK if any(annotation.segmentation is not None for annotation in dataset.annotations) else NO_MASK
     for annotation in wrap(dataset.annotations):
         image, box = dataset.images[annotation.image_id], annotation.bbox_xywh
         mask_xyxy = None
-        if annotation.iscrowd:
+        if annotation.segmentation is None and not annotation.iscrowd:
+            findings.add(no_mask, path, f"annotation {annotation.annotation_id}.segmentation = None", of=of)
+        elif annotation.iscrowd:
             findings.add(CROWD, path, f"annotation {annotation.annotation_id}", of=of)
             _check_structure(annotation, dataset, findings)
         elif image.height:
@@ -79,14 +83,11 @@ def _check_structure(annotation: InstanceAnnotation, dataset: InstanceDataset, f
 def _check(
     annotation: InstanceAnnotation, image: ImageRecord, dataset: InstanceDataset, findings: Findings
 ) -> NDArray[np.float32] | None:
-    """The box (4,) XYXY of the annotation's mask; None if there is none, or nothing in it."""
+    """The box (4,) XYXY of the annotation's mask, which it has; None if it cannot be read, or nothing is in it."""
     path, of = dataset.source, len(dataset.annotations)
     (where, segmentation), *alternates = _masks_of(annotation)
     for field, alternate in alternates:
         _counts(alternate, field, image, None, dataset, findings)
-    if segmentation is None:
-        findings.add(NO_MASK, path, f"{where} = None", of=of)
-        return None
     counts = _counts(segmentation, where, image, annotation.bbox_xywh, dataset, findings)
     if counts is None:
         return None

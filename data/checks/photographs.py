@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from sapnet_pipe.data.checks.findings import Findings
+from sapnet_pipe.data.checks.findings import CollectedFaults, Findings
 from sapnet_pipe.data.coco.document import ImageRecord
 from sapnet_pipe.data.errors import FaultKind, UserError
-from sapnet_pipe.data.files import resolve_inside
-from sapnet_pipe.data.images import SUFFIXES, image_sizes, read_image
+from sapnet_pipe.data.images import image_sizes, read_image
+from sapnet_pipe.data.photo_names import find_photograph, photographs_in
 
 MISSING = FaultKind("photographs-missing", "photographs are not in the folder", "Check --images and the file names")
 UNREADABLE = FaultKind("photographs-unreadable", "photographs cannot be read", "Get them again, or drop them")
@@ -38,6 +38,7 @@ class PhotoSizes:
     def __init__(self, folder: Path, blamed: str | PathLike[str], findings: Findings) -> None:
         self.folder, self._blamed, self._findings = folder, blamed, findings
         self._known: dict[str, tuple[tuple[int, int], tuple[int, int]] | None] = {}
+        self._paths: dict[str, Path] = {}
 
     def size(self, name: str) -> tuple[int, int] | None:
         """(height, width) as viewers show it; None if the photograph cannot be read."""
@@ -51,8 +52,8 @@ class PhotoSizes:
         return self._known[name]
 
     def path(self, name: str) -> Path:
-        """Where the photograph lies."""
-        return self.folder / name
+        """Where the photograph lies; where it would have to, if there is none."""
+        return self._paths.get(name, self.folder / name)
 
     @property
     def readable(self) -> list[str]:
@@ -71,8 +72,8 @@ class PhotoSizes:
 
     def _look(self, name: str) -> tuple[tuple[int, int], tuple[int, int]] | None:
         try:
-            path = resolve_inside(self.folder, name, file=self._blamed, field="file_name")
-            return image_sizes(path)
+            self._paths[name] = find_photograph(self.folder, name, file=self._blamed, field="file_name")
+            return image_sizes(self._paths[name], CollectedFaults(self._blamed, self._findings))
         except UserError as error:
             kind = UNREADABLE if self.path(name).exists() else MISSING
             self._findings.add(kind, self._blamed, f"{self.path(name)}, {error.problem}")
@@ -111,15 +112,9 @@ def check_pixels(photos: PhotoSizes, at_most: int, quiet: bool) -> int:
     return len(chosen)
 
 
-def photographs_in(folder: Path) -> list[Path]:
-    """Files of the folder and those below it that are photographs by their name, relative to it, in order."""
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and not path.is_dir())
-    return sorted(path.relative_to(folder) for path in found)
-
-
-def check_unnamed(path: Path, folder: Path, named: Sequence[str], findings: Findings) -> None:
+def check_unnamed(path: Path, photos: PhotoSizes, named: Sequence[str], findings: Findings) -> None:
     """Photographs that lie in the folder but are not in the file."""
-    known = {Path(name) for name in named}
-    others = [found for found in photographs_in(folder) if found not in known]
+    known = {photos.path(name) for name in named}
+    others = [name for name in photographs_in(photos.folder)[0] if photos.folder / name not in known]
     if others:
-        findings.add(_UNNAMED, path, str(others[0]), count=len(others))
+        findings.add(_UNNAMED, path, others[0], count=len(others))

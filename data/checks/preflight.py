@@ -15,11 +15,12 @@ from sapnet_pipe.data.checks.boxes import check_boxes_of_clicks
 from sapnet_pipe.data.checks.clicks import check_clicks
 from sapnet_pipe.data.checks.findings import CollectedFaults, Findings
 from sapnet_pipe.data.checks.masks import check_masks
-from sapnet_pipe.data.checks.photographs import PhotoSizes, check_pixels, check_sizes, check_unnamed, photographs_in
-from sapnet_pipe.data.coco.document import Category, ImageRecord
+from sapnet_pipe.data.checks.photographs import PhotoSizes, check_pixels, check_sizes, check_unnamed
+from sapnet_pipe.data.coco.document import Category, ImageRecord, SizeOf
 from sapnet_pipe.data.coco.instances import MASK
 from sapnet_pipe.data.errors import FaultKind, UserError
 from sapnet_pipe.data.labels.pseudo_labels import read_pseudo_labels
+from sapnet_pipe.data.photo_names import check_spelling, photographs_in
 from sapnet_pipe.data.points.click_file import MALFORMED, NO_POINTS
 from sapnet_pipe.data.points.reader import read_clicks
 
@@ -66,7 +67,7 @@ def check_points(path: Path, images: Path | None, findings: Findings, *, decode:
     """
     photos = _photos(path, images, findings)
     try:
-        found = read_clicks(path, lambda name, _: _size(photos, name), CollectedFaults(path, findings))
+        found = read_clicks(path, _size_of(photos), CollectedFaults(path, findings))
     except UserError as error:
         return _unreadable(path, error, findings)
     if findings.has(MALFORMED, path):
@@ -96,7 +97,7 @@ def check_labels(path: Path, images: Path | None, findings: Findings, *, decode:
     photos = _photos(path, images, findings)
     try:
         # The masks are read one by one below, where it shows what a malformed one was meant to be.
-        dataset = read_pseudo_labels(path, CollectedFaults(path, findings, left_out=(MASK,)))
+        dataset = read_pseudo_labels(path, CollectedFaults(path, findings, left_out=(MASK,)), _size_of(photos))
     except UserError as error:
         return _unreadable(path, error, findings)
     listed = dataset.images.values()
@@ -116,8 +117,8 @@ def check_folder(images: Path, findings: Findings, *, decode: int, quiet: bool) 
     """Check the photographs of a folder without a file that names them."""
     photos = _photos(images, images, findings)
     if photos is not None:
-        for path in photographs_in(images):
-            photos.size(str(path))
+        for name in photographs_in(images)[0]:
+            photos.size(name)
     looked_at, decoded = (photos.looked_up, check_pixels(photos, decode, quiet)) if photos is not None else (0, 0)
     return CheckedFile(images, looked_at, 0, 0, {}, (), looked_at, decoded)
 
@@ -131,9 +132,9 @@ def _photos(path: Path, images: Path | None, findings: Findings) -> PhotoSizes |
     return PhotoSizes(images, path, findings)
 
 
-def _size(photos: PhotoSizes | None, name: str) -> tuple[int, int]:
-    """(height, width) of a photograph; zeros if it is not known."""
-    return (photos.size(name) if photos is not None else None) or (0, 0)
+def _size_of(photos: PhotoSizes | None) -> SizeOf:
+    """(height, width) of a photograph by its name; zeros if it is not known."""
+    return lambda name, _: (photos.size(name) if photos is not None else None) or (0, 0)
 
 
 def _unreadable(path: Path, error: UserError, findings: Findings) -> CheckedFile:
@@ -166,5 +167,7 @@ def _photographs(
     """Number of photographs looked for, and of these decoded."""
     if photos is None:
         return 0, 0
-    check_unnamed(path, photos.folder, [image.file_name for image in images if image.file_name], findings)
+    named = [image.file_name for image in images if image.file_name]
+    check_spelling(photos.folder, dict.fromkeys(named, "file_name"), CollectedFaults(path, findings))
+    check_unnamed(path, photos, named, findings)
     return photos.looked_up, check_pixels(photos, decode, quiet)

@@ -2,16 +2,19 @@
 
 Where the report of faults does not raise, the reader goes on: a size at fault becomes 0, a file name empty; an id stays
 as it is in the file, so that annotations still find their image; an entry that is not an object is passed over.
+
+What other readers of COCO take is taken: whole numbers written as 3.0, an `iscrowd` of null, and sizes that are missing
+where the photographs can tell them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from os import PathLike
-from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any, TypeGuard
+from pathlib import Path
+from typing import Any
 
-from sapnet_pipe.data.errors import FaultKind, FaultReport, UserError
+from sapnet_pipe.data.errors import FaultKind, FaultReport, UserError, mended
 from sapnet_pipe.data.files import read_json
+from sapnet_pipe.data.photo_names import check_file_name, is_text
 
 MAX_ID = 2**63 - 1
 UNKNOWN_ID = -MAX_ID - 1  # not an id: stands for one that was reported
@@ -28,6 +31,7 @@ _IMAGE_ID = FaultKind(
 )
 _IMAGE_TWICE = FaultKind("image-ids-clash", "images have the id of another image", "Give every image its own id")
 _SIZE = FaultKind("image-sizes", "images have no whole width and height", "Give width and height in pixels")
+_NO_SIZE = mended("image-sizes-missing", "images have no width and height", "They are those of the photographs")
 _TOO_LARGE = FaultKind("images-too-large", "images have more pixels than a mask can hold", "Cut the image into tiles")
 FILE_NAME = FaultKind("file-names", "images have no usable file_name", "Give the name relative to the image folder")
 _LVIS_NAME = FaultKind(
@@ -52,6 +56,9 @@ _NO_CATEGORY = FaultKind(
 )
 _NO_FLAG = FaultKind("iscrowd", "annotations have an iscrowd that is neither 0 nor 1", "Give 0 or 1")
 CROWD = FaultKind("crowds", "annotations are crowds and are left out", "Nothing, if that is meant", error=False)
+
+SizeOf = Callable[[str, str], tuple[int, int]]
+"""(file name, field that names it) -> (height, width) of a photograph; UserError if it cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +86,8 @@ class CocoDocument:
     Attributes:
         images: By image id, in ascending order.
         categories: In ascending order of their ids.
-        annotations: The entries as they stand in the file; `id`, `image_id` and `category_id` are whole numbers, ids
-            are unique, images and categories exist, `iscrowd` is 0 or 1 where it is given.
+        annotations: The entries as they stand in the file, but for ids like 3.0, which are now whole numbers; ids are
+            unique, images and categories exist, `iscrowd` is 0 or 1, or null, where it is given.
     """
 
     source: Path
@@ -97,20 +104,24 @@ class CocoDocument:
         return _listed(self.images, entry.get("image_id"))
 
 
-def read_document(path: Path, report: FaultReport | None = None) -> CocoDocument:
+def read_document(path: Path, report: FaultReport | None = None, size_of: SizeOf | None = None) -> CocoDocument:
     """Read a COCO-like JSON file and check all that does not depend on the kind of annotation.
 
+    Args:
+        size_of: Tells the sizes that the file does not; without it they are a fault.
     Raises: UserError naming file, field, value and hint if the file is not JSON, or for a fault if `report` raises it.
     """
-    return parse_document(path, read_json(path), report)
+    return parse_document(path, read_json(path), report, size_of)
 
 
-def parse_document(path: Path, root: Any, report: FaultReport | None = None) -> CocoDocument:
+def parse_document(
+    path: Path, root: Any, report: FaultReport | None = None, size_of: SizeOf | None = None
+) -> CocoDocument:
     """`read_document` of a JSON file that is parsed already."""
     report = report or FaultReport(path)
     if not isinstance(root, dict):
         raise UserError(path, "content", type(root).__name__, "which is not a COCO object", "Give a COCO JSON file")
-    images, categories = read_head(root, report)
+    images, categories = read_head(root, report, size_of)
     document = CocoDocument(path, images, categories, _list(root, "annotations", report))
     known, seen = {category.category_id for category in categories}, set[int]()
     for index, entry in document.entries():
@@ -118,19 +129,16 @@ def parse_document(path: Path, root: Any, report: FaultReport | None = None) -> 
     return document
 
 
-def read_head(root: dict[str, Any], report: FaultReport) -> tuple[dict[int, ImageRecord], tuple[Category, ...]]:
+def read_head(
+    root: dict[str, Any], report: FaultReport, size_of: SizeOf | None = None
+) -> tuple[dict[int, ImageRecord], tuple[Category, ...]]:
     """The images by ascending id, and the categories, of a parsed file."""
-    return read_images(root, report), _read_categories(root, report)
+    return read_images(root, report, size_of), _read_categories(root, report)
 
 
 def is_number(value: Any) -> bool:
     """Whether a JSON value is a finite number whose square a float can hold (true and false are not numbers)."""
     return type(value) in (int, float) and -1e30 < value < 1e30
-
-
-def _is_text(value: Any) -> TypeGuard[str]:
-    """Whether a JSON value is a string that is not blank and can be written again (JSON may hold half characters)."""
-    return type(value) is str and bool(value.strip()) and not any("\ud800" <= letter <= "\udfff" for letter in value)
 
 
 def _list(root: dict[str, Any], key: str, report: FaultReport) -> list[dict[str, Any]]:
@@ -148,20 +156,25 @@ def _list(root: dict[str, Any], key: str, report: FaultReport) -> list[dict[str,
     return entries
 
 
-def read_images(root: dict[str, Any], report: FaultReport) -> dict[int, ImageRecord]:
-    """The images of a parsed file by ascending id."""
+def read_images(root: dict[str, Any], report: FaultReport, size_of: SizeOf | None = None) -> dict[int, ImageRecord]:
+    """The images of a parsed file by ascending id; see `read_document`."""
     images: dict[int, ImageRecord] = {}
     for index, entry in enumerate(_list(root, "images", report)):
         if type(entry) is not dict:
             continue
         where = f"images[{index}]"
+        _make_whole(entry, "id", "width", "height")
         image_id: Any = entry.get("id")
         _is_whole(where, entry, "id", -MAX_ID, MAX_ID, _IMAGE_ID, report)
-        height, width = _size(where, entry, report)
         if _listed(images, image_id) is not None:
             report(_IMAGE_TWICE, f"{where}.id", image_id, "which another image has too")
             continue
         file_name = _file_name(where, entry, report)
+        if file_name and size_of is not None and entry.get("height") is None and entry.get("width") is None:
+            height, width = size_of(file_name, f"{where}.file_name")
+            report(_NO_SIZE, f"{where}.file_name", file_name, "which has no width and height")
+        else:
+            height, width = _size(where, entry, report)
         if type(image_id) in (int, str):
             images[image_id] = ImageRecord(image_id, file_name, height, width)
     return dict(sorted(images.items(), key=lambda item: in_order(item[0])))
@@ -200,26 +213,16 @@ def _file_name(where: str, entry: dict[str, Any], report: FaultReport) -> str:
         return ""
 
 
-def check_file_name(path: str | PathLike[str], field: str, name: Any) -> str:
-    """Return `name` if it is a file name inside some folder; UserError if it is absolute, climbs out or is empty."""
-    if not _is_text(name):
-        raise UserError(path, field, name, "which is not a file name", "Give the file's name in the image folder")
-    absolute = PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive or name.startswith("\\")
-    if absolute or "\0" in name or ".." in name.replace("\\", "/").split("/"):
-        hint = "Use a file name relative to that folder"
-        raise UserError(path, field, name, "which leaves the image folder", hint)
-    return name
-
-
 def _read_categories(root: dict[str, Any], report: FaultReport) -> tuple[Category, ...]:
     categories: dict[int, Category] = {}
     for index, entry in enumerate(_list(root, "categories", report)):
         if type(entry) is not dict:
             continue
         where, name = f"categories[{index}]", entry.get("name")
+        _make_whole(entry, "id")
         category_id: Any = entry.get("id")
         _is_whole(where, entry, "id", -MAX_CATEGORY_ID, MAX_CATEGORY_ID, _CATEGORY_ID, report)
-        if not _is_text(name):
+        if not is_text(name):
             report(_CATEGORY_NAME, f"{where}.name", name, "which is not a name")
         if type(category_id) not in (int, str):
             continue
@@ -228,6 +231,14 @@ def _read_categories(root: dict[str, Any], report: FaultReport) -> tuple[Categor
             continue
         categories[category_id] = Category(category_id, str(name))
     return tuple(sorted(categories.values(), key=lambda category: in_order(category.category_id)))
+
+
+def _make_whole(entry: dict[str, Any], *keys: str) -> None:
+    """Write 3.0, as pandas and JavaScript export whole numbers, as 3."""
+    for key in keys:
+        value = entry.get(key)
+        if type(value) is float and value.is_integer():
+            entry[key] = int(value)
 
 
 def _is_whole(
@@ -254,15 +265,19 @@ def check_references(
 ) -> None:
     """Check the ids of annotation `index`, one of up to a million: the words only for the one that fails.
 
+    Ids like 3.0 are made whole.
+
     Args:
         categories: Ids of all categories.
         seen: Ids of the annotations before it; this one's is added.
     """
+    if float in (type(entry.get("id")), type(entry.get("image_id")), type(entry.get("category_id"))):
+        _make_whole(entry, "id", "image_id", "category_id")
     annotation_id: Any = entry.get("id")
     image_id, category_id = entry.get("image_id"), entry.get("category_id")
     sound = type(annotation_id) is int and type(image_id) is int and type(category_id) is int
     known = sound and annotation_id not in seen and image_id in images and category_id in categories
-    if not known or entry.get("iscrowd", 0) not in (0, 1) or not -MAX_ID <= annotation_id <= MAX_ID:
+    if not known or entry.get("iscrowd") not in (0, 1, None) or not -MAX_ID <= annotation_id <= MAX_ID:
         _report_references(f"annotations[{index}]", entry, images, categories, seen, report)
     if type(annotation_id) is int:
         seen.add(annotation_id)
@@ -286,5 +301,5 @@ def _report_references(
     bounds = -MAX_CATEGORY_ID, MAX_CATEGORY_ID
     if not known and _is_whole(where, entry, "category_id", *bounds, _NO_CATEGORY, report):
         report(_NO_CATEGORY, f"{where}.category_id", category_id, "which is not among the categories")
-    if entry.get("iscrowd", 0) not in (0, 1):
+    if entry.get("iscrowd") not in (0, 1, None):
         report(_NO_FLAG, f"{where}.iscrowd", entry["iscrowd"], "which is neither 0 nor 1")

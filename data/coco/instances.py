@@ -7,19 +7,18 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from sapnet_pipe.data.coco.document import Category, ImageRecord, in_order, is_number, read_document
+from sapnet_pipe.data.coco.document import Category, ImageRecord, SizeOf, in_order, is_number, read_document
 from sapnet_pipe.data.coco.segmentations import segmentation_problem, segmentation_to_counts
-from sapnet_pipe.data.errors import FaultKind, FaultReport, UserError
+from sapnet_pipe.data.errors import FaultKind, FaultReport, UserError, mended
 
 __all__ = ["Category", "ImageRecord", "InstanceAnnotation", "InstanceDataset", "counts_of", "read_instances"]
 
 NO_MASK = FaultKind("masks-missing", "annotations have no mask", "Give a file that has masks, or drop what has none")
 MASK = FaultKind("masks-malformed", "masks cannot be read", "Write them again as polygons or as COCO's RLE")
-_AREA = FaultKind("areas", "annotations have an area that is not a size", "Give square pixels, or no area")
-_NO_BOX = FaultKind("boxes-malformed", "boxes are not four numbers", "Give four finite numbers, or no bbox")
-_NEGATIVE_BOX = FaultKind(
-    "boxes-negative", "boxes have a negative width or height", "Give the smaller x and y first, then width and height"
-)
+_SHORT = mended("polygons-short", "polygons have fewer than three corners", "They are left out")
+_AREA = mended("areas", "annotations have an area that is not a size", "That of the mask is taken")
+_NO_BOX = mended("boxes-malformed", "boxes are not four numbers", "That of the mask is taken")
+_NEGATIVE_BOX = mended("boxes-negative", "boxes have a negative width or height", "That of the mask is taken")
 _KNOWN_KEYS = frozenset({"id", "image_id", "category_id", "segmentation", "bbox", "area", "iscrowd"})
 _NOTHING_MORE: Mapping[str, Any] = MappingProxyType({})
 
@@ -31,7 +30,8 @@ class InstanceAnnotation:
     """One object.
 
     Attributes:
-        segmentation: Polygons, uncompressed or compressed RLE as in the file; None where the file gives none.
+        segmentation: Polygons of three corners and more, uncompressed or compressed RLE as in the file; None where the
+            file gives none.
         bbox_xywh: The file's box, x, y, width, height in pixels, or None.
         area: The file's area in square pixels, or None.
         extra: Every key that COCO does not define, such as ``score`` or ``alternates``.
@@ -49,36 +49,43 @@ class InstanceAnnotation:
 
 @dataclass(frozen=True)
 class InstanceDataset:
-    """A valid instance file: images by ascending id, categories and annotations in ascending order of their ids."""
+    """A valid instance file: images by ascending id, categories and annotations in ascending order of their ids.
+
+    Attributes:
+        notes: What was mended in it, a line a kind.
+    """
 
     source: Path
     images: dict[int, ImageRecord]
     categories: tuple[Category, ...]
     annotations: tuple[InstanceAnnotation, ...]
+    notes: tuple[str, ...] = ()
 
     def category_index(self) -> dict[int, int]:
         """category_id -> class_index 0..C-1, in ascending order of the category ids."""
         return {category.category_id: index for index, category in enumerate(self.categories)}
 
 
-def read_instances(path: Path, report: FaultReport | None = None) -> InstanceDataset:
+def read_instances(path: Path, report: FaultReport | None = None, size_of: SizeOf | None = None) -> InstanceDataset:
     """Read and check a COCO instance file; masks stay in the form the file has.
 
-    Where `report` does not raise, an annotation without a known image is left out, and a box or an area at fault is
-    None; a mask at fault stays, and `counts_of` raises it again.
+    A box or an area at fault is None. Where `report` does not raise, an annotation without a known image is left out; a
+    mask at fault stays, and `counts_of` raises it again.
 
+    Args:
+        size_of: Tells the sizes of images that the file does not; without it they are a fault.
     Raises: UserError naming file, field, value and hint for whatever is missing, of a wrong type, not finite, doubled
         or unknown, and for a file without images, categories or annotations.
     """
     report = report or FaultReport(path)
-    document = read_document(Path(path), report)
+    document = read_document(Path(path), report, size_of)
     annotations = [
         _annotation(f"annotations[{index}]", entry, report)
         for index, entry in document.entries()
         if document.image_of(entry) is not None
     ]
     annotations.sort(key=lambda annotation: in_order(annotation.annotation_id))
-    return InstanceDataset(document.source, document.images, document.categories, tuple(annotations))
+    return InstanceDataset(document.source, document.images, document.categories, tuple(annotations), report.notes())
 
 
 def counts_of(annotation: InstanceAnnotation, image: ImageRecord, *, file: str | PathLike[str]) -> bytes:
@@ -106,7 +113,7 @@ def read_box(field: str, box: Any, report: FaultReport) -> Xywh | None:
 
 
 def _annotation(where: str, entry: dict[str, Any], report: FaultReport) -> InstanceAnnotation:
-    segmentation = entry.get("segmentation") or None
+    segmentation = _without_short(f"{where}.segmentation", entry.get("segmentation") or None, report)
     if segmentation is not None and (wrong := segmentation_problem(segmentation)):
         place, value, problem, hint = wrong
         report(MASK, f"{where}.segmentation{place}", value, problem, hint)
@@ -128,3 +135,15 @@ def _annotation(where: str, entry: dict[str, Any], report: FaultReport) -> Insta
         iscrowd=bool(entry.get("iscrowd", 0)),
         extra=extra,
     )
+
+
+def _without_short(field: str, segmentation: Any, report: FaultReport) -> Any:
+    """Polygons but for those of one or two corners, which hold no pixel; None if no other is left."""
+    short = type(segmentation) is list and [type(part) is list and len(part) in (0, 2, 4) for part in segmentation]
+    # Nothing but pairs of numbers: one polygon whose corners are written one by one, which is a fault.
+    if not short or not any(short) or (len(short) > 1 and all(len(part) == 2 for part in segmentation)):
+        return segmentation
+    for index, (part, left_out) in enumerate(zip(segmentation, short, strict=True)):
+        if left_out:
+            report(_SHORT, f"{field}[{index}]", part, f"a polygon of {len(part)} numbers")
+    return [part for part, left_out in zip(segmentation, short, strict=True) if not left_out] or None

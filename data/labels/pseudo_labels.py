@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sapnet_pipe.data.boxes import xyxy_to_xywh
-from sapnet_pipe.data.coco.document import is_number
+from sapnet_pipe.data.coco.document import SizeOf, is_number
 from sapnet_pipe.data.coco.instances import (
     MASK,
     Category,
@@ -93,7 +93,7 @@ def write_pseudo_labels(
     )
 
 
-def read_pseudo_labels(path: Path, report: FaultReport | None = None) -> InstanceDataset:
+def read_pseudo_labels(path: Path, report: FaultReport | None = None, size_of: SizeOf | None = None) -> InstanceDataset:
     """Read pseudo labels; `extra` of each annotation holds ``score`` and ``alternates`` and the other keys.
 
     Any COCO instance file will do: without `score` and `alternates` it counts as labelled with certainty. As with all
@@ -102,7 +102,7 @@ def read_pseudo_labels(path: Path, report: FaultReport | None = None) -> Instanc
     Raises: UserError as `read_instances`, and for a score or an alternate that cannot be used.
     """
     report = report or FaultReport(path)
-    dataset = read_instances(path, report)
+    dataset = read_instances(path, report, size_of)
     for annotation in dataset.annotations:
         for name in _SURENESS:
             _number_of(annotation, name, report)

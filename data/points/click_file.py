@@ -3,16 +3,16 @@
 A format is a module with the two functions of `PointFormat`, listed in `data.points.reader.FORMATS`.
 """
 
+import hashlib
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from sapnet_pipe.data.coco.document import Category, CocoDocument, ImageRecord
+from sapnet_pipe.data.coco.document import Category, CocoDocument, ImageRecord, SizeOf
 from sapnet_pipe.data.errors import FaultKind, FaultReport
-from sapnet_pipe.data.files import read_json
+from sapnet_pipe.data.files import disk_errors, parse_json
 
 MALFORMED = FaultKind("points-malformed", "points cannot be understood", "Give x and y as two numbers in pixels")
 OUTSIDE = FaultKind(
@@ -21,9 +21,6 @@ OUTSIDE = FaultKind(
     "Give points in original pixels (those of a resized picture must be scaled back)",
 )
 NO_POINTS = FaultKind("no-points", "has no point in it", "Add a point for every object")
-
-SizeOf = Callable[[str, str], tuple[int, int]]
-"""(file name, field that names it) -> (height, width) of a photograph; UserError if it cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -96,15 +93,26 @@ class ClickFile:
 
 
 class PointsFile:
-    """A file (or folder) that is to be recognised and read; what several formats look at is parsed once."""
+    """A file (or folder) that is to be recognised and read. Its bytes are read once: it may be a pipe, or change."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     @cached_property
+    def content(self) -> bytes:
+        """Its bytes; UserError if they cannot be read."""
+        with disk_errors(self.path):
+            return self.path.read_bytes()
+
+    @cached_property
     def json(self) -> Any:
         """Its content as JSON; UserError if it is not JSON."""
-        return read_json(self.path)
+        return parse_json(self.content, self.path)
+
+    @property
+    def sha256(self) -> str:
+        """Hex SHA-256 of the bytes that are parsed."""
+        return hashlib.sha256(self.content).hexdigest()
 
 
 class PointFormat(Protocol):

@@ -27,7 +27,7 @@ def recognises(file: PointsFile) -> bool:
 
 def read(file: PointsFile, size_of: SizeOf | None, report: FaultReport) -> ClickFile:
     """One click per annotation; crowds, and annotations without a click, are left out and counted."""
-    document = parse_document(file.path, file.json, report)
+    document = parse_document(file.path, file.json, report, size_of)
     found = ClickFile(file.path, document.images, document.categories, document=document)
     for index, entry in document.entries():
         if entry.get("iscrowd"):

@@ -21,6 +21,8 @@ class PointSet:
         xy: (N, 2) float32 in original-image pixels, 0 <= x < width, 0 <= y < height.
         dropped: What was left out or corrected, by reason: ``crowd`` and ``without_point`` annotations,
             ``images_without_points``, ``points_moved_inside`` (corrected, not lost).
+        notes: What was mended in the file, a line a kind.
+        sha256: Of the bytes that were read; empty if the points did not come straight from a file.
     Raises: ValueError if rows are out of order, refer to unknown images or categories, or lie outside their image.
     """
 
@@ -32,6 +34,8 @@ class PointSet:
     category_id: NDArray[np.int32]
     xy: NDArray[np.float32]
     dropped: dict[str, int]
+    notes: tuple[str, ...] = ()
+    sha256: str = ""
 
     def __post_init__(self) -> None:
         count = len(self.point_id)
@@ -58,6 +62,8 @@ def build_point_set(
     categories: tuple[Category, ...],
     rows: list[tuple[int, int, int, float, float]],
     dropped: dict[str, int],
+    notes: tuple[str, ...] = (),
+    sha256: str = "",
 ) -> PointSet:
     """Sort rows (image_id, point_id, category_id, x, y) of checked points into a PointSet.
 
@@ -77,6 +83,8 @@ def build_point_set(
         category_id=np.array([row[2] for row in rows], np.int32),
         xy=np.minimum(xy, last),
         dropped=dropped | {"images_without_points": len(images) - len(np.unique(image_id))},
+        notes=notes,
+        sha256=sha256,
     )
 
 

@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-from sapnet_pipe.data.errors import FaultReport, UserError
-from sapnet_pipe.data.files import resolve_inside
-from sapnet_pipe.data.images import image_size
+from sapnet_pipe.data.errors import FaultReport
 from sapnet_pipe.data.json_files import write_coco
+from sapnet_pipe.data.photo_names import sizes_in
 from sapnet_pipe.data.points import coco_clicks, csv_clicks
 from sapnet_pipe.data.points.click_file import ClickFile, PointFormat, PointsFile, SizeOf
 from sapnet_pipe.data.points.point_set import PointSet, build_point_set
@@ -22,18 +21,23 @@ def read_points(path: Path, images_dir: Path | None = None) -> PointSet:
     Boxes and masks in the file are not looked at. Crowd annotations and those without a point are left out and counted.
 
     Args:
-        images_dir: Image folder; needed for CSV files, which hold no image sizes.
+        images_dir: Image folder; needed where the file holds no image sizes, as CSV files.
     Raises: UserError naming file, field, value and hint; also if no annotation has a point.
     """
     path = Path(path)
-    found = read_clicks(path, None if images_dir is None else _sizes_in(path, images_dir), FaultReport(path))
+    report = FaultReport(path)
+    file = PointsFile(path)
+    found = _read(file, None if images_dir is None else sizes_in(images_dir, path), report)
     rows = [(click.image_id, click.point_id, click.category_id, *click.xy) for click in found.clicks]
-    return build_point_set(path, found.images, found.categories, rows, dict(found.dropped))
+    return build_point_set(path, found.images, found.categories, rows, dict(found.dropped), report.notes(), file.sha256)
 
 
 def read_clicks(path: Path, size_of: SizeOf | None, report: FaultReport) -> ClickFile:
     """Read the clicks of a file of any format; see `PointFormat.read`."""
-    file = PointsFile(path)
+    return _read(PointsFile(path), size_of, report)
+
+
+def _read(file: PointsFile, size_of: SizeOf | None, report: FaultReport) -> ClickFile:
     return next(form for form in FORMATS if form.recognises(file)).read(file, size_of, report)
 
 
@@ -52,12 +56,3 @@ def write_points(path: Path, points: PointSet) -> None:
             for point_id, image_id, category_id, point in ids
         ),
     )
-
-
-def _sizes_in(path: Path, images_dir: Path) -> SizeOf:
-    def size_of(name: str, field: str) -> tuple[int, int]:
-        if not images_dir.is_dir():
-            raise UserError(images_dir, "images", str(images_dir), "which is not a folder", "Name the image folder")
-        return image_size(resolve_inside(images_dir, name, file=path, field=field), file=path, field=field)
-
-    return size_of

@@ -34,10 +34,14 @@ def generate_bags(inputs: GenerateBagsInputs, settings: BagsConfig) -> Report:
     following = f"sapnet-pipe select --bags {out} --images {quote(str(inputs.images))} --out RUN"
     if summary.shards < summary.shards_total:
         following = f"sapnet-pipe bags merge {out} OTHER_PARTS --out BAGS"
-    notes = ["the store was complete before: nothing was left to do."] if summary.already_complete else []
+    notes = list(summary.notes)
+    if summary.already_complete:
+        notes.append("the store was complete before: nothing was left to do.")
     if summary.set_aside:
         notes.append(f"damaged shards were made again; what they held is kept in {', '.join(summary.set_aside)}.")
     if summary.failed_images:
         without = f"{summary.failed_images} images could not be read and have no bags"
         notes.append(f"{without}: manifest.json says why, and --retry-failed tries them again.")
-    return Report(f"Bags written to {inputs.out}", summary.to_dict(), following, notes)
+    result = summary.to_dict()
+    shown = {key: value for key, value in result.items() if key != "notes"}
+    return Report(f"Bags written to {inputs.out}", result, following, notes, shown)

@@ -48,4 +48,4 @@ def make_points(inputs: PointsInputs, settings: PointsSettings) -> Report:
         "written": str(inputs.out),
     }
     following = f"sapnet-pipe generate-bags --images DIR --points {quote(str(inputs.out))} --out BAGS --sam vit_h"
-    return Report(f"{len(points)} points written to {inputs.out}", result, following)
+    return Report(f"{len(points)} points written to {inputs.out}", result, following, dataset.notes)

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import Field
 
-from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.errors import FaultReport, UserError
 from sapnet_pipe.data.files import read_json
 from sapnet_pipe.pipeline.inputs import Images, Inputs, LocalPath, OutFile, PlainSettings
 from sapnet_pipe.pipeline.outputs import require_folder, require_new_file, require_new_folder
@@ -63,7 +63,8 @@ def predict(inputs: PredictInputs, settings: PredictSettings) -> Report:
         pictures = _draw(out, Path(summary["image_ids"]), images, draw, settings.draw_score, inputs.quiet)
         summary |= {"pictures": pictures, "drawn": str(draw) if pictures else None}
     following = f"sapnet-pipe evaluate --truth TRUTH.json --predictions {quote(str(out))}"
-    return Report(f"Predictions written to {out}", summary, following, notes=_notes(summary, settings))
+    shown = {key: value for key, value in summary.items() if key != "notes"}
+    return Report(f"Predictions written to {out}", summary, following, _notes(summary, settings), shown)
 
 
 def _require_new(out: Path, draw: Path | None) -> None:
@@ -89,7 +90,7 @@ def _draw(predictions: Path, image_ids: Path, images: Path, draw: Path, min_scor
     from sapnet_pipe.pipeline.pictures.predictions import draw_predictions
     from sapnet_pipe.stages.segment.image_list import images_of_file
 
-    records = images_of_file(image_ids)
+    records = images_of_file(image_ids, images, FaultReport(image_ids))
     names = _category_names(read_json(image_ids).get("categories"))
     try:
         return draw_predictions(predictions, records, images, draw, names=names, min_score=min_score, quiet=quiet)
@@ -109,10 +110,15 @@ def _category_names(entries: Any) -> dict[int, str]:
 
 
 def _notes(summary: Mapping[str, Any], settings: PredictSettings) -> list[str]:
+    notes = list(summary["notes"])
     if not summary["instances"]:
         return [
-            "nothing was found on any photograph: train longer, or check that these are photographs of such things."
+            *notes,
+            "nothing was found on any photograph: train longer, or check that these are photographs of such things.",
         ]
     if summary.get("pictures") == 0:
-        return [f"no instance scored {settings.draw_score:g}, so nothing was drawn: --set draw_score=... lowers that."]
-    return []
+        return [
+            *notes,
+            f"no instance scored {settings.draw_score:g}, so nothing was drawn: --set draw_score=... lowers that.",
+        ]
+    return notes

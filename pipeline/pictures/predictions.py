@@ -9,8 +9,9 @@ from typing import Any
 from tqdm import tqdm
 
 from sapnet_pipe.data.coco.instances import ImageRecord
-from sapnet_pipe.data.files import disk_errors, resolve_inside
+from sapnet_pipe.data.files import disk_errors
 from sapnet_pipe.data.images import read_image
+from sapnet_pipe.data.photo_names import find_photograph
 from sapnet_pipe.pipeline.pictures.draw import Label, draw_labels, draw_masks, write_picture
 
 
@@ -63,7 +64,7 @@ def _draw(
     source: Path,
 ) -> None:
     field = f"image {record.image_id}.file_name"
-    path = resolve_inside(images_dir, record.file_name, file=source, field=field)
+    path = find_photograph(images_dir, record.file_name, file=source, field=field)
     pixels = read_image(path, record.height, record.width, file=source, field=field)
     masks = {rank: entry["segmentation"]["counts"].encode("ascii") for rank, entry in enumerate(shown, 1)}
     labels = {rank: _label(entry, names) for rank, entry in enumerate(shown, 1)}

@@ -7,9 +7,9 @@ from tqdm import tqdm
 
 from sapnet_pipe.data.bag_store.schema import FailedImage
 from sapnet_pipe.data.coco.instances import ImageRecord
-from sapnet_pipe.data.errors import UserError
-from sapnet_pipe.data.files import resolve_inside
+from sapnet_pipe.data.errors import FaultReport, UserError
 from sapnet_pipe.data.images import image_size, read_image
+from sapnet_pipe.data.photo_names import check_spelling, find_photograph
 from sapnet_pipe.data.points.point_set import PointSet
 
 _RETRY = "fix them and give --retry-failed"
@@ -21,11 +21,17 @@ def image_field(image: ImageRecord) -> str:
 
 
 def find_images(
-    points: PointSet, images_dir: Path, *, lost: dict[int, UserError] | None = None, quiet: bool = False
+    points: PointSet,
+    images_dir: Path,
+    *,
+    report: FaultReport | None = None,
+    lost: dict[int, UserError] | None = None,
+    quiet: bool = False,
 ) -> dict[int, Path]:
     """The file of every image that has a point, each one opened and its size compared, none decoded.
 
     Args:
+        report: Is told of photographs that are spelled otherwise, or will be read in part.
         lost: Where given, images that cannot be used are put there by id with the reason, instead of raised.
     Raises: UserError naming the points file if an image is missing, no image, of another size than annotated, or
         outside `images_dir`; or if that folder does not exist, or there is no point.
@@ -36,10 +42,13 @@ def find_images(
         problem = "a file, not a folder" if images_dir.exists() else "which does not exist"
         raise UserError(images_dir, "images", str(images_dir), problem, "Give the folder of the images")
     image_ids = sorted(set(points.image_id.tolist()))
+    report = report or FaultReport(points.source)
+    images = [points.images[image_id] for image_id in image_ids]
+    check_spelling(images_dir, {image.file_name: image_field(image) for image in images}, report)
     files = {}
     for image_id in tqdm(image_ids, desc="checking images", unit="img", disable=quiet):
         try:
-            files[image_id] = _find(points.images[image_id], images_dir, points.source)
+            files[image_id] = _find(points.images[image_id], images_dir, report)
         except UserError as error:
             if lost is None:
                 raise
@@ -105,10 +114,10 @@ def failed_images(failures: Mapping[int, UserError], points: PointSet) -> tuple[
     )
 
 
-def _find(image: ImageRecord, images_dir: Path, source: Path) -> Path:
-    field = image_field(image)
-    path = resolve_inside(images_dir, image.file_name, file=source, field=field)
-    height, width = image_size(path, file=source, field=field)
+def _find(image: ImageRecord, images_dir: Path, report: FaultReport) -> Path:
+    field, source = image_field(image), report.source
+    path = find_photograph(images_dir, image.file_name, file=source, field=field)
+    height, width = image_size(path, file=source, field=field, report=report)
     # A turned image may be annotated as it lies on disk: only the reader knows, so it is asked when in doubt.
     if (height, width) != (image.height, image.width):
         read_image(path, image.height, image.width, file=source, field=field)

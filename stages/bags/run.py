@@ -13,7 +13,7 @@ from tqdm import tqdm
 from sapnet_pipe.data.bag_store.filesystem import Location, store_folder
 from sapnet_pipe.data.bag_store.manifest import MANIFEST, BagIdentity, BagManifest
 from sapnet_pipe.data.bag_store.writer import BagWriter, open_writer
-from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.errors import FaultReport, UserError
 from sapnet_pipe.data.files import sha256_file
 from sapnet_pipe.data.points.point_set import PointSet
 from sapnet_pipe.stages.bags.config import BagsConfig
@@ -42,6 +42,7 @@ class BagsSummary:
         bytes: Size of all shards.
         seconds: Time that this run took.
         set_aside: Damaged shards of an interrupted run, which were made again, under the names that they have now.
+        notes: What was mended in the points file or is read in part, a line a kind.
         images_per_second, encoder_share, decoder_share, host_share: How that time was spent; see `progress.Rates`.
     """
 
@@ -57,6 +58,7 @@ class BagsSummary:
     failed_images: int
     bytes: int
     seconds: float
+    notes: tuple[str, ...] = ()
     images_per_second: float | None = None
     encoder_share: float | None = None
     decoder_share: float | None = None
@@ -84,7 +86,9 @@ def run(points: PointSet, images_dir: Path, out: Location, config: BagsConfig, *
     limit_threads()
     lost: dict[int, UserError] = {}
     tolerant = config.max_failure_rate > 0 or config.retry_failed
-    files = find_images(points, images_dir, lost=lost if tolerant else None, quiet=quiet)
+    report = FaultReport(points.source)
+    files = find_images(points, images_dir, report=report, lost=lost if tolerant else None, quiet=quiet)
+    notes = (*points.notes, *report.notes())
     shards = _shards(sorted({*files, *lost}), config.shard_images)
     wanted = wanted_shards(config.part, len(shards))
     identity = _identity(points, config)
@@ -101,7 +105,7 @@ def run(points: PointSet, images_dir: Path, out: Location, config: BagsConfig, *
             make = make_on_ray if config.ray else make_locally
             spent = make(BagJob(points, files, config), tasks, writer, budget, quiet=quiet)
         manifest = writer.manifest or writer.finish(points.dropped)
-    return _summary(out, manifest, tasks, time.monotonic() - started, spent, writer.set_aside)
+    return _summary(out, manifest, tasks, time.monotonic() - started, spent, writer.set_aside, notes)
 
 
 def _shards(image_ids: list[int], size: int) -> list[list[int]]:
@@ -126,7 +130,7 @@ def _identity(points: PointSet, config: BagsConfig) -> BagIdentity:
         recipe=config.recipe,
         recipe_settings={**RECIPES[config.recipe].settings(), **({"features": True} if config.features else {})},
         precision=precision_name(config),
-        points_sha256=sha256_file(points.source),
+        points_sha256=points.sha256 or sha256_file(points.source),
         shard_images=config.shard_images,
     )
 
@@ -138,6 +142,7 @@ def _summary(
     seconds: float,
     spent: Rates,
     set_aside: Sequence[str],
+    notes: tuple[str, ...],
 ) -> BagsSummary:
     return BagsSummary(
         out=out,
@@ -153,5 +158,6 @@ def _summary(
         bytes=sum(shard.bytes for shard in manifest.shards),
         seconds=round(seconds, 3),
         set_aside=tuple(set_aside),
+        notes=notes,
         **asdict(spent),
     )

@@ -5,27 +5,38 @@ from pathlib import Path
 from sapnet_pipe.data.coco.document import ImageRecord, read_images
 from sapnet_pipe.data.errors import FaultReport, UserError
 from sapnet_pipe.data.files import read_json
-from sapnet_pipe.data.images import SUFFIXES, image_size
+from sapnet_pipe.data.images import image_size
+from sapnet_pipe.data.photo_names import is_text, photographs_in, sizes_in, skipped_note
 
 
-def images_of_folder(folder: Path) -> tuple[list[ImageRecord], int]:
-    """All photographs in a folder and below, by name, with ids from 1; and the number of other files.
+def images_of_folder(folder: Path, report: FaultReport) -> tuple[list[ImageRecord], dict[str, int]]:
+    """All photographs in a folder and below, by name, with ids from 1; and the number of other files by suffix.
 
+    Args:
+        report: Is told of photographs of which a part is read.
     Raises: UserError if there is none, or if one is not an image.
     """
-    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    names = [name for name in files if name.lower().endswith(SUFFIXES)]
+    names, others = photographs_in(folder)
     if not names:
-        raise UserError(folder, "images", f"{len(files)} files", "none of which is a photograph", "Name another folder")
-    records = [ImageRecord(index, name, *image_size(folder / name)) for index, name in enumerate(names, 1)]
-    return records, len(files) - len(names)
+        hint = skipped_note(others) or "Name another folder"
+        problem = "none of which is a photograph"
+        raise UserError(folder, "images", f"{sum(others.values())} files", problem, hint.rstrip("."))
+    records = []
+    for index, name in enumerate(names, 1):
+        if not is_text(name):
+            problem = "a name that is not UTF-8, which no JSON file can hold"
+            raise UserError(folder, "images", name, problem, "Rename it, for example with convmv")
+        records.append(ImageRecord(index, name, *image_size(folder / name, report=report)))
+    return records, others
 
 
-def images_of_file(path: Path) -> list[ImageRecord]:
+def images_of_file(path: Path, images_dir: Path, report: FaultReport) -> list[ImageRecord]:
     """The images of a COCO file by ascending id; its annotations, if it has any, are not looked at.
 
+    Args:
+        images_dir: Where sizes are read that the file does not give.
     Raises: UserError naming the entry at fault.
     """
     root = read_json(path)
-    images = read_images(root if isinstance(root, dict) else {}, FaultReport(path))
+    images = read_images(root if isinstance(root, dict) else {}, report, sizes_in(images_dir, path))
     return list(images.values())

@@ -16,11 +16,11 @@ from sapnet_pipe.data.coco.instances import (
     read_instances,
 )
 from sapnet_pipe.data.coco.masks import decode_masks, rle_area
-from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.errors import FaultReport, UserError
 from sapnet_pipe.data.evaluation.identity import in_categories_of
-from sapnet_pipe.data.files import resolve_inside
 from sapnet_pipe.data.images import read_image
 from sapnet_pipe.data.labels.pseudo_labels import alternates_of, confidence_of
+from sapnet_pipe.data.photo_names import check_spelling, find_photograph, sizes_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,7 @@ class LabelSet:
         source: The label file, to blame for what is wrong with an image.
         categories: In the order of the class indices.
         dropped: Reason -> number of annotations that do not train.
+        notes: What was mended in the file, a line a kind.
     """
 
     source: Path
@@ -56,6 +57,7 @@ class LabelSet:
     images: tuple[LabelledImage, ...]
     categories: tuple[Category, ...]
     dropped: dict[str, int]
+    notes: tuple[str, ...] = ()
 
     def read_pixels(self, image: LabelledImage) -> NDArray[np.uint8]:
         """Decode the photograph, (H, W, 3) uint8 RGB; UserError if it cannot be had."""
@@ -64,8 +66,8 @@ class LabelSet:
 
 def read_record(record: ImageRecord, images_dir: Path, source: Path) -> NDArray[np.uint8]:
     """Decode the photograph of an image record, (H, W, 3) uint8 RGB; `source` is blamed if it cannot be had."""
-    field = f"image {record.image_id}.file_name"
-    path = resolve_inside(images_dir, record.file_name, file=source, field=field)
+    field = _field(record)
+    path = find_photograph(images_dir, record.file_name, file=source, field=field)
     return read_image(path, record.height, record.width, file=source, field=field)
 
 
@@ -84,17 +86,20 @@ def read_labels(path: Path, images_dir: Path, *, with_alternates: bool, min_scor
     Args:
         min_score: Labels of less confidence are left out; one without confidence and score is taken to be certain.
 
-    Crowd regions and empty masks are left out and counted. Everything is turned into compressed run lengths at once:
-    it checks every mask before hours are spent, and takes a fraction of the memory of the parsed JSON.
+    Crowd regions, empty masks and annotations without one are left out and counted. Everything is turned into
+    compressed run lengths at once: it checks every mask before hours are spent, and takes a fraction of the
+    memory of the parsed JSON.
 
     Raises: UserError for a malformed file or mask, for a missing image, and if nothing is left to train on.
     """
-    dataset = read_instances(path)
+    dataset = read_instances(path, size_of=sizes_in(images_dir, path))
     classes, dropped = dataset.category_index(), Counter[str]()
     grouped: dict[int, list[InstanceAnnotation]] = {image_id: [] for image_id in dataset.images}
     for annotation in dataset.annotations:
         if annotation.iscrowd:
             dropped["crowd"] += 1
+        elif annotation.segmentation is None:
+            dropped["without mask"] += 1
         elif min_score > 0 and _below(annotation, min_score, path):
             dropped[f"confidence under {min_score:g}"] += 1
         else:
@@ -107,9 +112,15 @@ def read_labels(path: Path, images_dir: Path, *, with_alternates: bool, min_scor
         reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
         hint = "Give masks of single objects" + (", or lower min_score" if min_score > 0 else "")
         raise UserError(path, "annotations", reasons, "none of which can be trained on", hint)
-    _require_photographs(images, images_dir, path)
+    report = FaultReport(path)
+    _require_photographs(images, images_dir, report)
     return LabelSet(
-        path, images_dir, images, dataset.categories, {reason: count for reason, count in dropped.items() if count}
+        path,
+        images_dir,
+        images,
+        dataset.categories,
+        {reason: count for reason, count in dropped.items() if count},
+        (*dataset.notes, *report.notes()),
     )
 
 
@@ -119,6 +130,10 @@ def read_truth(path: Path, labels: LabelSet) -> tuple[InstanceDataset, list[str]
     Raises: UserError as `read_instances`, and if the files have no category name in common, or contradict each other.
     """
     return in_categories_of(labels.categories, read_instances(path), source=labels.source)
+
+
+def _field(record: ImageRecord) -> str:
+    return f"image {record.image_id}.file_name"
 
 
 def _below(annotation: InstanceAnnotation, min_score: float, file: Path) -> bool:
@@ -148,11 +163,12 @@ def _labelled(
     return LabelledImage(record, ids, class_indices, masks, alternates)
 
 
-def _require_photographs(images: tuple[LabelledImage, ...], images_dir: Path, source: Path) -> None:
+def _require_photographs(images: tuple[LabelledImage, ...], images_dir: Path, report: FaultReport) -> None:
     """Say which photograph is missing now, not in the middle of an epoch."""
-    for image in images:
-        field = f"image {image.record.image_id}.file_name"
-        path = resolve_inside(images_dir, image.record.file_name, file=source, field=field)
+    source, fields = report.source, {image.record.file_name: _field(image.record) for image in images}
+    check_spelling(images_dir, fields, report)
+    for name, field in fields.items():
+        path = find_photograph(images_dir, name, file=source, field=field)
         if not path.is_file():
             hint = "Check the image folder, or remove the image from the file"
             raise UserError(source, field, str(path), "but there is no such image", hint)

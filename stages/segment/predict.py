@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from sapnet_pipe.data.coco.instances import Category, ImageRecord
+from sapnet_pipe.data.errors import FaultReport
 from sapnet_pipe.data.files import atomic_path
 from sapnet_pipe.data.json_files import write_coco
+from sapnet_pipe.data.photo_names import check_spelling, skipped_note
 from sapnet_pipe.stages.segment.config import InferenceConfig
 from sapnet_pipe.stages.segment.image_list import images_of_file, images_of_folder
 from sapnet_pipe.stages.segment.results import coco_results
@@ -26,6 +28,7 @@ class PredictSummary:
     Attributes:
         images, instances: Photographs segmented, objects found.
         other_files: Files of the folder that are not photographs.
+        notes: What is read in part, and which files were passed over, a line a kind.
         dropped: Reason -> number of predictions left out.
         predictions: The results file.
         image_ids: The file beside the results that names their images and categories.
@@ -38,6 +41,7 @@ class PredictSummary:
     seconds: float
     predictions: str
     image_ids: str
+    notes: list[str]
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form."""
@@ -71,7 +75,8 @@ def run(
     limit_threads()
     target = pick_device(device)
     model, description = load_model(run_dir / MODEL if run_dir.is_dir() else run_dir)
-    records, others = images_of_folder(images_dir) if images_json is None else (images_of_file(images_json), 0)
+    report = FaultReport(images_json or images_dir)
+    records, others = _records(images_dir, images_json, report)
     test = changed_test(description.test, max_per_image, batch_size)
     dropped: Counter[str] = Counter()
     results = coco_results(
@@ -82,7 +87,28 @@ def run(
     count = _write_results(out, (entry for entry in results if entry["score"] >= least))
     ids = _write_ids(out, records, description.categories)
     seconds = round(time.perf_counter() - began, 3)
-    return PredictSummary(len(records), count, others, dict(dropped), seconds, str(out), str(ids))
+    skipped = skipped_note(others)
+    return PredictSummary(
+        images=len(records),
+        instances=count,
+        other_files=sum(others.values()),
+        dropped=dict(dropped),
+        seconds=seconds,
+        predictions=str(out),
+        image_ids=str(ids),
+        notes=[*report.notes(), *([skipped] if skipped else [])],
+    )
+
+
+def _records(
+    images_dir: Path, images_json: Path | None, report: FaultReport
+) -> tuple[list[ImageRecord], dict[str, int]]:
+    """The photographs to segment, and the number of other files of the folder by suffix."""
+    if images_json is None:
+        return images_of_folder(images_dir, report)
+    records = images_of_file(images_json, images_dir, report)
+    check_spelling(images_dir, {record.file_name: f"image {record.image_id}.file_name" for record in records}, report)
+    return records, {}
 
 
 def changed_test(test: InferenceConfig, max_per_image: int | None, batch_size: int | None = None) -> InferenceConfig:

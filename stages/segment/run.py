@@ -91,7 +91,7 @@ def run(
     with_alternates = config.loss.mps_weight > 0
     label_set = read_labels(labels, images_dir, with_alternates=with_alternates, min_score=config.min_score)
     truth, remarks = read_truth(val_labels, label_set) if val_labels else (None, [])
-    for line in remarks:
+    for line in (*label_set.notes, *remarks):
         notes.add(line)
     model, description = _network(out, config, label_set, resume, notes)
     model.to(memory_format=train_layout(device))

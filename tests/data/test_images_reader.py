@@ -2,12 +2,13 @@ import contextlib
 import io
 import os
 import re
+import struct
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
-from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.errors import FaultReport, UserError
 from sapnet_pipe.data.images import image_size, read_image
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
@@ -182,3 +183,77 @@ def test_a_name_that_differs_in_capitals_or_suffix_is_recognised(tmp_path, name)
     Image.new("RGB", (8, 6)).save(tmp_path / "IMG_1.JPG", format="JPEG")
     with pytest.raises(UserError, match=r"no such image \(there is IMG_1\.JPG\)"):
         image_size(tmp_path / name)
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+def test_grey_of_fewer_bits_than_sixteen_is_not_read_as_black(tmp_path, bits):
+    grey = RGB[:, :, 0].astype(np.uint16)
+    grey[0, 0] = 255
+    path = saved(tmp_path, Image.fromarray(grey << (bits - 8)))
+    np.testing.assert_array_equal(read_image(path, 6, 9)[:, :, 0], grey)
+    report = FaultReport("f.json")
+    image_size(path, report=report)
+    assert "1 photographs have 16 bits of grey" in report.notes()[0]
+
+
+def test_pages_beyond_the_first_are_noted_but_not_a_phones_preview(tmp_path):
+    report = FaultReport("f.json")
+    image_size(
+        saved(tmp_path, PIL_RGB, "phone.jpg", format="MPO", save_all=True, append_images=[PIL_RGB]), report=report
+    )
+    assert report.notes() == ()
+    for name in ("stack.tif", "moving.webp", "moving.gif"):
+        other = Image.fromarray(255 - RGB)
+        image_size(saved(tmp_path, PIL_RGB, name, save_all=True, append_images=[other]), report=report)
+    assert "3 photographs have more than one page or frame" in report.notes()[0]
+
+
+def test_a_png_with_long_notes_is_read(tmp_path):
+    notes = PngImagePlugin.PngInfo()
+    notes.add_text("workflow", "x" * 3_000_000, zip=True)
+    path = saved(tmp_path, PIL_RGB, pnginfo=notes)
+    np.testing.assert_array_equal(read_image(path, 6, 9), RGB)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\nshowpage\n", "not an image that can"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 64, "HEIC|damaged"),
+        (b"", "an empty file"),
+    ],
+)
+def test_a_file_of_another_format_is_named_as_what_it_is(tmp_path, content, problem):
+    (tmp_path / "1.png").write_bytes(content)
+    with pytest.raises(UserError, match=problem):
+        read_image(tmp_path / "1.png", None, None)
+
+
+def test_a_photograph_over_the_limit_names_the_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
+    with pytest.raises(UserError, match=r"more than 40 pixels.*SAPNET_MAX_PIXELS"):
+        image_size(saved(tmp_path, PIL_RGB))
+
+
+def test_planes_of_sixteen_bits_are_refused(tmp_path):
+    tags = {256: 9, 257: 6, 258: (16, 16, 16), 259: 1, 262: 2, 277: 3, 278: 6, 284: 2}
+    planes = (RGB.astype("<u2") * 257).transpose(2, 0, 1).tobytes()
+    (tmp_path / "planar.tif").write_bytes(_tiff(tags, planes))
+    with pytest.raises(UserError, match="16 bits that keeps each colour apart"):
+        read_image(tmp_path / "planar.tif", None, None)
+
+
+def _tiff(tags, data):
+    """A little-endian TIFF of three strips; `tags` hold whole numbers."""
+    part = len(data) // 3
+    tags = tags | {273: tuple(8 + place * part for place in range(3)), 279: (part,) * 3}
+    directory, extra = b"", b""
+    start = 8 + len(data) + 2 + 12 * len(tags) + 4
+    for tag, value in sorted(tags.items()):
+        values = value if isinstance(value, tuple) else (value,)
+        packed = struct.pack(f"<{len(values)}I", *values)
+        where = packed if len(values) == 1 else struct.pack("<I", start + len(extra))
+        extra += packed if len(values) > 1 else b""
+        directory += struct.pack("<HHI", tag, 4, len(values)) + where
+    head = b"II*\0" + struct.pack("<I", 8 + len(data))
+    return head + data + struct.pack("<H", len(tags)) + directory + b"\0" * 4 + extra

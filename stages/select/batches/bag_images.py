@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from sapnet_pipe.data.bag_store.table import BagTable
 from sapnet_pipe.data.coco.instances import Category, ImageRecord
 from sapnet_pipe.data.errors import UserError
-from sapnet_pipe.data.files import resolve_inside
 from sapnet_pipe.data.images import read_image
+from sapnet_pipe.data.photo_names import find_photograph
 from sapnet_pipe.stages.training.image_batch import ImageTransform, resize_image
 
 
@@ -52,7 +52,7 @@ class BagImages:
         """
         record = self.record(image)
         field = f"image {record.image_id}.file_name"
-        path = resolve_inside(self.images_dir, record.file_name, file=self.source, field=field)
+        path = find_photograph(self.images_dir, record.file_name, file=self.source, field=field)
         pixels = read_image(path, record.height, record.width, file=self.source, field=field)
         return resize_image(pixels, transform.height, transform.width)
 
@@ -71,9 +71,9 @@ def require_images(images: BagImages) -> None:
     Raises: UserError naming the first that is missing.
     """
     for index in range(len(images)):
-        name = images.table.file_name[images.starts[index]]
-        if not (images.images_dir / name).is_file():
-            field = f"image {images.table.image_id[images.starts[index]]}.file_name"
+        name = str(images.table.file_name[images.starts[index]])
+        field = f"image {images.table.image_id[images.starts[index]]}.file_name"
+        if not find_photograph(images.images_dir, name, file=images.source, field=field).is_file():
             hint = "Give the folder of photographs that the bags were made from"
             raise UserError(images.source, field, name, f"but there is no such file in {images.images_dir}", hint)
 

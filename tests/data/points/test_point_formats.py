@@ -1,8 +1,12 @@
+import os
+import threading
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.files import sha256_file
 from sapnet_pipe.data.points.reader import read_points
 
 
@@ -138,13 +142,45 @@ def test_csv_columns_may_stand_in_any_order_beside_others(tmp_path, photographs)
         ("file_name,x,y,category\n../b.png,1,2,cup\n", "line 2, file_name = ../b.png"),
         ("file_name,x,y,category\n/b.png,1,2,cup\n", "line 2, file_name = /b.png"),
         ("file_name,x,y,category\nnone.png,1,2,cup\n", "line 2, file_name = "),
-        ("file_name,x,y,category\n" + "b" * 200_000 + ",1,2,cup\n", "content = field larger"),
+        ("file_name,x,y,category\n" + "b" * 200_000 + ",1,2,cup\n", "line 2 = field larger"),
+        ('file_name,x,y,category\nb.png,1,2,"cup\nb.png,3,4,cup\nb.png,5,6,cup"\n', "line 2 = b.png,1,2,cup"),
+        ('file_name,x,y,category\nb.png,1,2,cup\nb.png,1,2,"cup\nb.png,3,4,cup\n', "line 3 = unexpected end"),
     ],
 )
 def test_a_wrong_csv_line_is_named(tmp_path, photographs, text, field):
     with pytest.raises(UserError) as raised:
         read_points(csv_file(tmp_path, text), photographs)
     assert f"clicks.csv: {field}" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", b"sep=;\nfile_name;x;y;category\nb.png;1;2;cup\n"),
+        ("a.csv", "file_name,x,y,category\nb.png,1,2,cup\n".encode("utf-16")),
+        ("a.csv", b"\nFilename,x,y,label\nb.png,1,2,cup\n"),
+        ("a.csv", b"image_path,x,y,class\nb.png,1,2,cup\n"),
+        ("a.csv", b"file_name,x,y,category,label\nb.png,1,2,cup,plate\n"),
+        ("a.csv", b'file_name,x,y,category,why\nb.png,1,2,cup,"a comment\nof two lines"\n'),
+        ("a.tsv", b"file_name\tx\ty\tcategory\nb.png\t1\t2\tcup\n"),
+        ("a.txt", b"file_name,x,y,category\nb.png,1,2,cup\n"),
+    ],
+)
+def test_tables_of_other_programs_are_read(tmp_path, photographs, name, content):
+    (tmp_path / name).write_bytes(content)
+    points = read_points(tmp_path / name, photographs)
+    assert (points.xy.tolist(), [category.name for category in points.categories]) == ([[1, 2]], ["cup"])
+
+
+def test_the_hash_is_that_of_the_bytes_that_were_read(tmp_path, photographs):
+    path = csv_file(tmp_path, "file_name,x,y,category\nb.png,1,2,cup\n")
+    pipe = tmp_path / "pipe.csv"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=(path.read_bytes(),))
+    writer.start()
+    points = read_points(pipe, photographs)
+    writer.join()
+    assert points.sha256 == read_points(path, photographs).sha256 == sha256_file(path)
 
 
 def test_csv_needs_an_image_folder_and_utf8(tmp_path, photographs):
@@ -157,8 +193,11 @@ def test_csv_needs_an_image_folder_and_utf8(tmp_path, photographs):
         read_points(csv_file(tmp_path, text, "latin-1"), photographs)
 
 
-def test_a_link_out_of_the_image_folder_is_refused(tmp_path, photographs):
-    Image.new("RGB", (20, 10)).save(tmp_path / "secret.png")
-    (photographs / "link.png").symlink_to(tmp_path / "secret.png")
-    with pytest.raises(UserError, match=r"line 2, file_name = link\.png, which leaves the image folder"):
-        read_points(csv_file(tmp_path, "file_name,x,y,category\nlink.png,1,2,cup\n"), photographs)
+def test_a_link_out_of_the_image_folder_is_read_unless_that_is_refused(tmp_path, photographs, monkeypatch):
+    Image.new("RGB", (20, 10)).save(tmp_path / "elsewhere.png")
+    (photographs / "link.png").symlink_to(tmp_path / "elsewhere.png")
+    file = csv_file(tmp_path, "file_name,x,y,category\nlink.png,1,2,cup\n")
+    assert len(read_points(file, photographs)) == 1
+    monkeypatch.setenv("SAPNET_REFUSE_LINKS", "1")
+    with pytest.raises(UserError, match=r"line 2, file_name = link\.png, which a link places outside"):
+        read_points(file, photographs)
