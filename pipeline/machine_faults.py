@@ -10,6 +10,8 @@ _MEMORY = (
     "use smaller images or batches, for example --set train.batch_size=1 --set image.long_side=640, or --device cpu."
 )
 
+_TORCH_WANTS_MEMORY = "DefaultCPUAllocator"  # of the RuntimeError that torch raises in place of a MemoryError
+
 
 def machine_fault(error: Exception) -> str | None:
     """One line that says what is wrong and how to fix it; None if the fault is not the machine's."""
@@ -19,7 +21,7 @@ def machine_fault(error: Exception) -> str | None:
                 raise error
         except UserError as fault:
             return str(fault)
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or _TORCH_WANTS_MEMORY in str(error):
         return f"memory: it is used up. To need less, {_MEMORY}"
     if type(error).__name__ == "OutOfMemoryError":  # torch's own, named so that torch need not be imported
         return f"device memory: it is used up ({str(error).splitlines()[0]}). To need less, {_MEMORY}"

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.data.files import disk_errors, read_json, write_bytes, write_json
 from sapnet_pipe.data.folder_lock import contents, held_folder
+from sapnet_pipe.pipeline.machine_faults import machine_fault
 from sapnet_pipe.pipeline.settings import read_toml, to_toml
 from sapnet_pipe.stages.training.run_files import CONFIG, MANIFEST, METRICS
 
@@ -64,8 +65,8 @@ def open_run(
 ) -> Iterator[RunFolder]:
     """Create the run folder, or with `resume` go on in the one that is there; no other process works in it meanwhile.
 
-    A run that a UserError ends before it has learnt anything leaves no trace: what was fixed can be run again under
-    the same name. A resumed run that ends so keeps the manifest and settings that it had.
+    A run that a UserError or the machine ends before it has learnt anything leaves no trace: what was fixed can be run
+    again under the same name. A resumed run that ends so keeps the manifest and settings that it had.
 
     Args:
         path: The folder, which must be new (or empty) unless `resume`.
@@ -94,7 +95,9 @@ def open_run(
             write_json(path / MANIFEST, manifest, indent=2)
             write_bytes(path / CONFIG, to_toml(settings).encode())
             yield RunFolder(path, manifest, notes=notes)
-        except UserError:
+        except Exception as error:
+            if not isinstance(error, UserError) and machine_fault(error) is None:
+                raise
             if before:
                 _restore(path, before)
             elif not _has_learnt(path):

@@ -1,17 +1,20 @@
 """ResNet + FPN for both networks, from torchvision's parts and weights."""
 
+import posixpath
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 
+import torch
 from torch import Tensor, nn
 from torchvision.models import get_model_weights
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.files import atomic_path, sha256_file
 from sapnet_pipe.stages.training.backbone_config import (
     STRIDES,
     BackboneConfig,
@@ -21,6 +24,14 @@ from sapnet_pipe.stages.training.backbone_config import (
 )
 from sapnet_pipe.stages.training.checkpoint import load_tensors
 from sapnet_pipe.stages.training.resnet import ResNetTrunk, group_norm
+
+# Of torchvision's IMAGENET1K_V1 files, whose names hold the first eight digits.
+_IMAGENET_SHA256 = {
+    "resnet18": "f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec",
+    "resnet34": "b627a593bcbe140c234610266fe4f8ae95ea42fc881d091c9b6052e6b1d0590f",
+    "resnet50": "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a",
+    "resnet101": "63fe2227b86e8f1f2063f43a75c84d195911b6a0eace650907dd3dc62dd49a0a",
+}
 
 
 class ResNetFpn(nn.Module):
@@ -142,11 +153,24 @@ def _imagenet_state(name: ResNetName, width: int) -> dict[str, Any]:
         problem = f"but there are none for {name} of width {width}"
         raise UserError("settings", "backbone.weights", "imagenet", problem, hint)
     weights = get_model_weights(name)["IMAGENET1K_V1"]
-    try:
-        return dict(weights.get_state_dict(progress=False, check_hash=True, weights_only=True))
-    except (URLError, OSError, RuntimeError) as error:
-        problem = f"which could not be downloaded from {weights.url} ({error})"
-        raise UserError("settings", "backbone.weights", "imagenet", problem, hint) from error
+    path = Path(torch.hub.get_dir()) / "checkpoints" / posixpath.basename(weights.url)
+    if not path.is_file():
+        try:
+            with atomic_path(path) as temporary:
+                torch.hub.download_url_to_file(weights.url, str(temporary), progress=False)
+        except (URLError, OSError, RuntimeError) as error:
+            problem = f"which could not be downloaded from {weights.url} ({error})"
+            raise UserError("settings", "backbone.weights", "imagenet", problem, hint) from error
+    refuse_other_bytes(path, _IMAGENET_SHA256[name])
+    return load_tensors(path)
+
+
+def refuse_other_bytes(path: Path, sha256: str) -> None:
+    """Raises: UserError if a file in a cache is not the published one."""
+    found = sha256_file(path)
+    if found != sha256:
+        hint = "Move that file away: it is downloaded again"
+        raise UserError(path, "sha256", found, f"but the published file has {sha256}", hint)
 
 
 def _trunk_state(state: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import pickle
 import warnings
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,7 +50,13 @@ def load_checkpoint(path: Path, map_location: str | torch.device = "cpu") -> Che
     content = load_tensors(path, map_location)
     if content.get("format") != FORMAT or any(key not in content for key in _REQUIRED):
         raise UserError(path, "format", content.get("format"), f"not a checkpoint of this program ({FORMAT})", _HINT)
-    return Checkpoint(**{key: content[key] for key in _FIELDS if key in content})
+    found = {key: content[key] for key in _FIELDS if key in content}
+    for key, value in found.items():
+        number = isinstance(value, int) and 0 <= value < _MOST
+        if not (number if key in _NUMBERS else isinstance(value, dict)):
+            wrong = value if isinstance(value, (int, str)) else type(value).__name__
+            raise UserError(path, key, wrong, "which is not what a training writes", _HINT)
+    return Checkpoint(**found)
 
 
 def save_tensors(path: Path, content: dict[str, Any]) -> None:
@@ -77,7 +82,9 @@ def load_tensors(path: Path, map_location: str | torch.device = "cpu") -> dict[s
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # about old pickles: what cannot be loaded is reported below
             content = torch.load(path, map_location=map_location, weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged pickle may raise any
         raise UserError(path, "content", Path(path).name, _why_not_tensors(error), _HINT) from error
     if not isinstance(content, dict):
         raise UserError(path, "content", type(content).__name__, "not a dictionary of tensors", _HINT)
@@ -112,5 +119,6 @@ def load_weights(model: torch.nn.Module, state: dict[str, Any], path: Path) -> N
 
 
 _FIELDS = tuple(Checkpoint.__dataclass_fields__)
+_NUMBERS, _MOST = ("iteration", "seed", "metrics_bytes"), 1 << 53
 _REQUIRED = tuple(name for name in _FIELDS if name != "progress")
 _HINT = "Give another checkpoint, or train again into a new folder"

@@ -15,6 +15,7 @@ from urllib.error import URLError
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sapnet_pipe.data.errors import UserError
@@ -27,7 +28,6 @@ _MSRA_URL = "https://dl.fbaipublicfiles.com/detectron2/ImageNetPretrained/MSRA/{
 _MSRA_NAMES = {"resnet50": "R-50", "resnet101": "R-101"}
 _BOTTOM_UP = "backbone.bottom_up."
 _HINT = "Give one of Detectron2's backbones (.pkl), a torchvision weight file, or none"
-_PICKLE_ERRORS = (pickle.UnpicklingError, EOFError, AttributeError, ImportError, LookupError, TypeError, ValueError)
 # An affine layer is a frozen batch norm of mean 0 and, with its eps, variance 1.
 _BN_EPS = 1e-5
 
@@ -75,16 +75,21 @@ def read_arrays(path: Path) -> dict[Any, Any]:
     with disk_errors(path), path.open("rb") as file:
         try:
             content = _ArraysOnly(file, encoding="latin1").load()
-        except _PICKLE_ERRORS as error:
+        except (MemoryError, OSError):
+            raise
+        except Exception as error:  # a damaged pickle may raise any
             problem = f"which is damaged, or holds more than arrays ({error})"
             raise UserError(path, "content", path.name, problem, _HINT) from error
     if not isinstance(content, dict):
         raise UserError(path, "content", type(content).__name__, "which is not a dictionary of arrays", _HINT)
-    return content
+    return _with_arrays(content)
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """Knows the functions that rebuild arrays and numbers of NumPy, old and new, and nothing else."""
+    """Knows stand-ins for what rebuilds arrays and numbers of NumPy, old and new, and nothing else.
+
+    NumPy's own functions believe the pickle: a shape larger than its data, or objects, and they read foreign memory.
+    """
 
     def find_class(self, module: str, name: str) -> Any:
         root, _, rest = module.partition(".")
@@ -104,16 +109,57 @@ def _encode(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
+class _PlainType:
+    """Stands for `numpy.dtype`: a plain number and its byte order."""
+
+    def __init__(self, kind: str, *_: Any) -> None:
+        if not re.fullmatch(r"[<>=|]?[biuf][1248]", str(kind)):
+            raise pickle.UnpicklingError(f"it holds an array of {kind!r}, which are not plain numbers")
+        self.plain = np.dtype(kind)
+
+    def __setstate__(self, state: Any) -> None:
+        _, order, *inner = state
+        if any(part is not None for part in inner[:3]):
+            raise pickle.UnpicklingError("it holds an array of records")
+        self.plain = self.plain.newbyteorder(order)
+
+
+class _PlainArray:
+    """Stands for `numpy.ndarray` while its parts are read."""
+
+    def __init__(self, *_: Any) -> None:
+        self.array = np.zeros(0)
+
+    def __setstate__(self, state: Any) -> None:
+        _, shape, kind, by_columns, data = state
+        self.array = _array(data, kind, shape, "F" if by_columns else "C")
+
+
+def _array(data: Any, kind: _PlainType, shape: Any, order: str) -> NDArray[Any]:
+    content = data.encode("latin1") if isinstance(data, str) else bytes(data)
+    return np.frombuffer(content, kind.plain).reshape(shape, order="F" if order == "F" else "C")
+
+
+def _number(kind: _PlainType, data: Any) -> Any:
+    return _array(data, kind, (), "C")[()]
+
+
 _REBUILDERS = {
-    ("multiarray", "_reconstruct"): np.zeros(1).__reduce__()[0],
-    ("multiarray", "scalar"): np.float32(0).__reduce__()[0],
-    ("numeric", "_frombuffer"): np.zeros(1).__reduce_ex__(5)[0],
+    ("multiarray", "_reconstruct"): _PlainArray,
+    ("multiarray", "scalar"): _number,
+    ("numeric", "_frombuffer"): _array,
 }
 _NUMPY: Mapping[tuple[str, str], Any] = {
-    ("", "ndarray"): np.ndarray,
-    ("", "dtype"): np.dtype,
+    ("", "ndarray"): _PlainArray,
+    ("", "dtype"): _PlainType,
     **{(f"{core}.{part}", name): f for core in ("core", "_core") for (part, name), f in _REBUILDERS.items()},
 }
+
+
+def _with_arrays(content: dict[Any, Any], depth: int = 2) -> dict[Any, Any]:
+    """Dictionaries, of which the weights are at most the second, with arrays in place of their stand-ins."""
+    read = {key: value.array if isinstance(value, _PlainArray) else value for key, value in content.items()}
+    return {k: _with_arrays(v, depth - 1) if isinstance(v, dict) and depth > 1 else v for k, v in read.items()}
 
 
 def _named(key: str, caffe2: bool) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -29,6 +30,7 @@ from sapnet_pipe.stages.training.image_batch import ImageTransform
 from sapnet_pipe.stages.training.loader import load_in_order
 
 _MAPS, _ABOUT = "maps.npy", "about.json"
+_Maps = tuple[NDArray[np.float16], NDArray[np.float32], NDArray[np.float32]]
 
 
 class MapReader:
@@ -76,16 +78,27 @@ def feature_maps(
     Raises: UserError for photographs that cannot be read, or a folder that cannot be written.
     """
     known = folder / _key(backbone, config, store)
-    if not (known / _ABOUT).is_file():
+    shape = (len(images), config.frozen.grid, config.frozen.grid, backbone.out_channels)
+    found = _read(known, shape)
+    if found is None:  # not there yet, or damaged: it is only a cache
         _compute(backbone, images, config, known, quiet=quiet)
-    about = read_json(known / _ABOUT)
-    with disk_errors(known):
+        found = _read(known, shape)
+    if found is None:
+        hint = "Give frozen.cache a folder on another disk"
+        raise UserError(known, "maps", _MAPS, "which cannot be read back as it was written", hint)
+    return MapReader(*found, config.image.cache_mb)
+
+
+def _read(known: Path, shape: tuple[int, ...]) -> _Maps | None:
+    """What `_compute` wrote, maps of `shape`; None if it is not there, or damaged."""
+    try:
+        about = read_json(known / _ABOUT)
+        mean, std = (np.array(about[name], np.float32) for name in ("mean", "std"))
         maps = np.load(known / _MAPS, mmap_mode="r")
-    if len(maps) != len(images):
-        hint = "Delete that folder: it is made again"
-        raise UserError(known, "images", len(maps), f"but the store has {len(images)}", hint)
-    mean, std = (np.array(about[name], np.float32) for name in ("mean", "std"))
-    return MapReader(maps, mean, std, config.image.cache_mb)
+    except (UserError, OSError, EOFError, ValueError, TypeError, KeyError):
+        return None
+    whole = maps.shape == shape and maps.dtype == np.float16 and mean.shape == std.shape == shape[-1:]
+    return (maps, mean, std) if whole and bool(np.isfinite([mean, std]).all()) else None
 
 
 def level_mean(pyramid: dict[str, Tensor], image: int, height: int, width: int, side: int, grid: int) -> Tensor:
@@ -116,6 +129,7 @@ def _compute(backbone: ResNetFpn, images: BagImages, config: SelectConfig, known
     try:
         shape = (len(images), grid, grid, backbone.out_channels)
         maps = np.lib.format.open_memmap(temporary / _MAPS, "w+", np.float16, shape)
+        _allocate(temporary / _MAPS)
         sums = np.zeros((3, backbone.out_channels))  # count, sum, sum of squares
         backbone.to(device).eval()
         bar = tqdm(total=len(images), desc="features", unit="image", disable=quiet, dynamic_ncols=True)
@@ -138,6 +152,13 @@ def _compute(backbone: ResNetFpn, images: BagImages, config: SelectConfig, known
             temporary.replace(known)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _allocate(path: Path) -> None:
+    """Take a file's room on the disk now: where it lacks while a map of it is written, the process dies by a signal."""
+    if hasattr(os, "posix_fallocate"):
+        with disk_errors(path), path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def _key(backbone: ResNetFpn, config: SelectConfig, store: str) -> str:

@@ -1,6 +1,7 @@
 """Detectron2's .pkl backbones: their names, their pixels, their strides, and nothing in them that could run."""
 
 import os
+import pickle
 from collections import OrderedDict
 from typing import Any
 
@@ -133,3 +134,23 @@ def test_msra_weights_that_cannot_be_had_are_explained(tmp_path, monkeypatch):
         read_pickled_backbone("msra", "resnet50")
     with pytest.raises(UserError, match="none for resnet18"):
         read_pickled_backbone("msra", "resnet18")
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "data"),
+    [
+        pytest.param("O", 1000, [1], id="objects"),
+        pytest.param("f4", 1000, b"1234", id="shape larger than its data"),
+        pytest.param("V8", 1, b"12345678", id="records"),
+    ],
+)
+def test_arrays_are_plain_numbers_of_the_size_that_they_say(tmp_path, kind, shape, data):
+    def emit(value: Any) -> bytes:
+        return pickle.dumps(value, 2)[2:-1]
+
+    array = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n" + emit((0,)) + emit("b") + b"tR("
+    array += emit(1) + emit((shape,)) + b"cnumpy\ndtype\n" + emit((kind, False, True)) + b"R" + emit(False)
+    path = tmp_path / "odd.pkl"
+    path.write_bytes(b"\x80\x02}X\x01\x00\x00\x00a" + array + emit(data) + b"tbs.")
+    with pytest.raises(UserError, match=r"odd\.pkl: content = odd\.pkl, which is damaged, or holds more than arrays"):
+        read_arrays(path)
