@@ -1,5 +1,6 @@
 """COCO files too large for memory: written an annotation at a time, and read a list at a time, entry by entry."""
 
+import codecs
 import json
 import tempfile
 from array import array
@@ -63,6 +64,8 @@ def stream_entries(path: Path, key: str, *, label: str = "", quiet: bool = True)
         file = path.open("rb")
     with file, tqdm(total=path.stat().st_size, desc=label, unit="B", unit_scale=True, disable=quiet) as bar:
         try:
+            if file.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
+                file.seek(0)
             # Whole numbers stay int and others become float, as with json.loads; NaN is refused.
             for index, entry in enumerate(ijson.items(file, f"{key}.item", use_float=True, buf_size=_CHUNK)):
                 if type(entry) is not dict:

@@ -12,6 +12,7 @@ from sapnet_pipe.data.boxes import xyxy_to_xywh
 from sapnet_pipe.data.coco.instances import Category, ImageRecord, InstanceDataset, counts_of
 from sapnet_pipe.data.coco.masks import rle_area, rle_box
 from sapnet_pipe.data.files import write_json
+from sapnet_pipe.data.photo_names import find_photograph
 from sapnet_pipe.stages.segment.detectron2.config import META_ARCHITECTURE, NARROW_BACKBONE
 from sapnet_pipe.stages.segment.detectron2.meta_arch import HostedSOLOv2, build_narrow_resnet_fpn_backbone
 from sapnet_pipe.stages.segment.labels import LabelledImage, LabelSet
@@ -63,7 +64,7 @@ def image_dicts(records: Sequence[ImageRecord], images_dir: Path) -> list[dict[s
     """One dict per photograph, without annotations."""
     return [
         {
-            "file_name": str(images_dir / image.file_name),
+            "file_name": _path_of(image, images_dir),
             "height": image.height,
             "width": image.width,
             "image_id": image.image_id,
@@ -104,11 +105,17 @@ def write_truth(path: Path, truth: InstanceDataset) -> None:
     write_json(path, {"info": {}, "images": images, "annotations": annotations, "categories": categories})
 
 
+def _path_of(record: ImageRecord, images_dir: Path) -> str:
+    return str(
+        find_photograph(images_dir, record.file_name, file=images_dir, field=f"image {record.image_id}.file_name")
+    )
+
+
 def _image_dict(image: LabelledImage, images_dir: Path) -> dict[str, Any]:
     record = image.record
     objects = zip(image.annotation_ids, image.classes, image.counts, image.alternates, strict=True)
     return {
-        "file_name": str(images_dir / record.file_name),
+        "file_name": _path_of(record, images_dir),
         "height": record.height,
         "width": record.width,
         "image_id": record.image_id,

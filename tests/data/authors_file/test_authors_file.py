@@ -179,3 +179,10 @@ def test_an_exported_annotation_has_six_masks_and_boxes_and_three_scores(tmp_pat
     assert {(len(a["sam_masks"]), len(a["sam_boxes"]), len(a["sam_scores"])) for a in annotations} == {(6, 6, 3)}
     x, y, width, height = annotations[0]["true_bbox"]
     assert [x + width / 2, y + height / 2] == annotations[0]["point"]
+
+
+def test_a_byte_order_mark_is_passed_over(tmp_path):
+    path = _write(tmp_path / "marked.json", [_entry()])
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    import_bags(path, tmp_path / "bags", quiet=True)
+    assert len(BagStore.open(tmp_path / "bags").read_table()) == 1
