@@ -21,12 +21,12 @@ class UserError(Exception):
 
     def __init__(self, file: str | PathLike[str], field: str, value: object, problem: str, hint: str) -> None:
         self.file, self.field, self.value, self.problem, self.hint = str(file), field, value, problem, hint
-        super().__init__(f"{_one_line(self.file)}: {self.fault}. {_one_line(hint)}.")
+        super().__init__(f"{one_line(self.file)}: {self.fault}. {one_line(hint)}.")
 
     @property
     def fault(self) -> str:
         """Field, value and problem in one line, such as ``images[0].id = '7', which is not a whole number``."""
-        return f"{_one_line(self.field)} = {_short(self.value)}, {_one_line(self.problem)}"
+        return f"{one_line(self.field)} = {_short(self.value)}, {one_line(self.problem)}"
 
     def __reduce__(self) -> tuple[type["UserError"], tuple[object, ...]]:
         """Pickle by the five parts, so that an error crosses from one process to another."""
@@ -93,10 +93,10 @@ class FaultReport:
 
 
 def _short(value: object, limit: int = 80) -> str:
-    text = _one_line(value if isinstance(value, str) else repr(value))
+    text = one_line(value if isinstance(value, str) else repr(value))
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
-def _one_line(text: object) -> str:
+def one_line(text: object) -> str:
     """On one line, and without the control characters by which a name in a file would steer a terminal."""
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in " ".join(str(text).split()))

@@ -6,6 +6,7 @@ from typing import Any
 
 import typer
 
+from sapnet_pipe.data.errors import one_line
 from sapnet_pipe.pipeline.settings import to_json_line
 
 
@@ -41,7 +42,7 @@ def show(report: Report, *, as_json: bool, quiet: bool) -> None:
         for name, value in _flat(report.result if report.shown is None else report.shown).items():
             typer.echo(f"  {name:<32} {_plain(value)}")
         for note in report.notes:
-            typer.echo(f"Note: {note}")
+            typer.echo(f"Note: {one_line(note)}")
         if report.next_step:
             typer.echo(f"Next: {report.next_step}")
     if as_json:
@@ -74,4 +75,4 @@ def _plain(value: Any) -> str:
         return f"{value:.4g}" if abs(value) < 1000 else f"{value:.0f}"
     if isinstance(value, (list, tuple)):
         return ", ".join(_plain(item) for item in value[:8]) + (" ..." if len(value) > 8 else "")
-    return str(value)
+    return one_line(value)

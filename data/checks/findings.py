@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from os import PathLike
 
-from sapnet_pipe.data.errors import FaultKind, FaultReport, UserError
+from sapnet_pipe.data.errors import FaultKind, FaultReport, UserError, one_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +36,15 @@ class Findings:
         key = (kind.name, str(file))
         known = self._found.get(key)
         self._found[key] = (
-            Finding(kind, str(file), count, of, example) if known is None else replace(known, count=known.count + count)
+            Finding(kind, str(file), count, of, one_line(example))
+            if known is None
+            else replace(known, count=known.count + count)
         )
 
     def note(self, kind: FaultKind, file: str | PathLike[str], more: str) -> None:
         """Add to the example of what was found."""
         key = (kind.name, str(file))
-        self._found[key] = replace(self._found[key], example=f"{self._found[key].example}; {more}")
+        self._found[key] = replace(self._found[key], example=f"{self._found[key].example}; {one_line(more)}")
 
     def withdraw(self, kind: FaultKind, file: str | PathLike[str], count: int) -> None:
         """Count `count` fewer of this kind, which another kind explains better."""
