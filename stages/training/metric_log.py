@@ -87,7 +87,7 @@ def _cut(path: Path, keep_bytes: int) -> None:
     kept_lines = [line for line in kept.splitlines(keepends=True) if _record(line) is not None]
     if len(whole) < len(content):
         damaged = content.count(b"\n") + (not content.endswith(b"\n")) - len(sound)
-        _LOG.warning("%s: %d damaged lines are dropped", path, damaged)
+        _LOG.warning("%s: damaged lines that are dropped: %d", path, damaged)
     if b"".join(kept_lines) != content or not path.is_file():
         write_bytes(path, b"".join(kept_lines))
 
