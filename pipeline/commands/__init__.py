@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Any
 
 _AGAIN = "Run the same command again: what is finished is kept."
-_RESUME = "Run the same command again with --resume to go on where it stopped."
+_RESUME = "Run the same command again with --resume to go on from the last checkpoint."
 
 
 @dataclass(frozen=True)
