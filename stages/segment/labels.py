@@ -1,7 +1,7 @@
 """Labels to train on, as run lengths grouped by image, and labels to measure on; checked before the training begins."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -127,9 +127,16 @@ def read_labels(path: Path, images_dir: Path, *, with_alternates: bool, min_scor
 def read_truth(path: Path, labels: LabelSet) -> tuple[InstanceDataset, list[str]]:
     """Read validation labels, in the category ids of the training labels; and what the user should know of it.
 
+    Annotations without a mask are left out, as in training: found at the first evaluation, they would end it.
+
     Raises: UserError as `read_instances`, and if the files have no category name in common, or contradict each other.
     """
-    return in_categories_of(labels.categories, read_instances(path), source=labels.source)
+    whole = read_instances(path)
+    kept = tuple(annotation for annotation in whole.annotations if annotation.segmentation is not None)
+    truth, remarks = in_categories_of(labels.categories, replace(whole, annotations=kept), source=labels.source)
+    without = len(whole.annotations) - len(kept)
+    left_out = [f"{path}: {without} annotations without a mask are left out of the measuring."] if without else []
+    return truth, [*whole.notes, *left_out, *remarks]
 
 
 def _field(record: ImageRecord) -> str:

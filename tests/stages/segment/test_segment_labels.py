@@ -8,7 +8,7 @@ import torch
 
 from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.stages.segment.batches import TrainBatches
-from sapnet_pipe.stages.segment.labels import read_labels, read_masks
+from sapnet_pipe.stages.segment.labels import read_labels, read_masks, read_truth
 from tests.stages.segment.segment_scenes import tiny_config, write_scenes
 
 
@@ -138,3 +138,19 @@ def test_objects_that_no_cell_can_predict_are_named_with_the_reason(tmp_path):
     ranges = {"scale_ranges": [[200, 300], [400, 500]]}
     none = _batches(labels, head=ranges, train={"batch_size": 1})
     assert {reason for _, reason in none(0).untrained} == {"too large or small for every level"}
+
+
+def test_annotations_without_a_mask_are_left_out_of_training_and_measuring(tmp_path):
+    path = write_scenes(tmp_path / "s", [2, 2], seed=3)
+
+    def edit(content):
+        content["annotations"][0]["segmentation"] = []
+        content["annotations"][1]["segmentation"] = [[1, 2, 3, 4]]
+
+    _change(path, edit)
+    labels = read_labels(path, tmp_path / "s/images", with_alternates=True)
+    assert labels.dropped["without mask"] == 2
+    assert "1 polygons have fewer than three corners" in labels.notes[0]
+    truth, remarks = read_truth(path, labels)
+    assert len(truth.annotations) == 2
+    assert any("2 annotations without a mask are left out" in line for line in remarks)
