@@ -95,7 +95,8 @@ def _draw(predictions: Path, image_ids: Path, images: Path, draw: Path, min_scor
     try:
         return draw_predictions(predictions, records, images, draw, names=names, min_score=min_score, quiet=quiet)
     except UserError:
-        shutil.rmtree(draw, ignore_errors=True)  # it was new
+        if not predictions.resolve().is_relative_to(draw.resolve()):  # finished predictions stay
+            shutil.rmtree(draw, ignore_errors=True)  # it was new
         raise
 
 

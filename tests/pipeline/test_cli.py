@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.data.files import read_json, write_json
 from sapnet_pipe.pipeline.cli import run
 from sapnet_pipe.stages.training.checkpoint import load_tensors
@@ -213,3 +214,20 @@ def test_a_real_process_says_one_line_too(job: Path, spoil, command: str, messag
     check_message(ended.stderr, message)
     assert not (job / TRAP).exists()
     assert snapshot(job) == before
+
+
+def test_a_daemon_without_standard_error_is_served(tmp_path: Path) -> None:
+    missing = tmp_path / "bags"
+    code = "import os; os.close(2); from sapnet_pipe.pipeline.cli import main; main()"
+    line = [sys.executable, "-c", code, "bags", "verify", str(missing)]
+    done = subprocess.run(line, capture_output=True, check=False, env=child_environment())
+    assert done.returncode == 2
+
+
+def test_a_picture_that_fails_leaves_the_predictions_beside_it(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object, **__: object) -> int:
+        raise UserError("1.png", "content", "1.png", "a damaged photograph", "Save it again")
+
+    monkeypatch.setattr("sapnet_pipe.pipeline.pictures.predictions.draw_predictions", fails)
+    assert run(shlex.split("predict --run seg --images images --out d/p.json --draw d --quiet")) == 2
+    assert (job / "d" / "p.json").is_file()

@@ -66,9 +66,13 @@ def checkpoint_path(model: str, checkpoint: Path | None, *, quiet: bool = False)
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept."""
+    """Where downloads are kept. Raises: UserError for a user without a home who names no folder."""
     named = os.environ.get("SAPNET_CACHE")
-    return Path(named).expanduser() if named else Path.home() / ".cache" / "sapnet-pipe"
+    try:
+        return Path(named).expanduser() if named else Path.home() / ".cache" / "sapnet-pipe"
+    except RuntimeError as error:
+        problem = f"so there is no folder for downloads ({error})"
+        raise UserError("environment", "HOME", "not set", problem, "Set SAPNET_CACHE to a folder") from error
 
 
 def _download(official: OfficialCheckpoint, path: Path, quiet: bool) -> None:
