@@ -45,6 +45,7 @@ class Click(NamedTuple):
         x, y: In the file's own frame.
         entry: Number of the annotation, from 0, or of the line, from 1.
         field: Where in that entry, for example ``point``.
+        further: How many more points the object has in the file, which are not used.
         moved: Whether it lies in the slack around its image, so that it has to be moved to the border.
     """
 
@@ -56,6 +57,7 @@ class Click(NamedTuple):
     form: ClickForm
     entry: int
     field: str
+    further: int = 0
     moved: bool = False
 
     @property
@@ -74,7 +76,8 @@ class ClickFile:
 
     Attributes:
         images: By id, also those without a click; in a size of 0 where it is not known.
-        dropped: What was left out or corrected: ``crowd``, ``without_point``, ``points_moved_inside``.
+        dropped: What was left out or corrected: ``crowd``, ``without_point``, ``points_moved_inside``; and
+            ``further_points`` of objects that have several, if there are any.
         place: Names the place of a click in this file.
         document: The COCO file, if it is one.
     """

@@ -39,6 +39,8 @@ def read(file: PointsFile, size_of: SizeOf | None, report: FaultReport) -> Click
             found.dropped["without_point"] += 1
             continue
         found.dropped["points_moved_inside"] += click.moved
+        if click.further:
+            found.dropped["further_points"] += click.further
         found.clicks.append(click)
     if not found.clicks and document.annotations:
         _report_no_points(found, len(document.annotations), report)
@@ -66,6 +68,7 @@ def click_of(index: int, entry: dict[str, Any], image: ImageRecord | None, repor
         form,
         index,
         spot.field,
+        spot.further,
     )
     if image is None or click.is_in(image):
         return click

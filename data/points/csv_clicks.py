@@ -201,7 +201,7 @@ def _row(
 
 def _point_id(line: int, text: str, seen: set[int], report: FaultReport) -> int:
     """A whole number (also 12.0, as spreadsheets write it) that no line before has; it is added to `seen`."""
-    whole = re.fullmatch(r"([+-]?\d{1,18})(?:[.,]0*)?", text)
+    whole = re.fullmatch(r"([+-]?\d{1,18})(?:[.,]0{1,2})?", text)
     if whole is None:
         report(_IDS, f"line {line}, {_ID}", text, "which is not a whole number")
         return UNKNOWN_ID

@@ -23,12 +23,17 @@ from sapnet_pipe.data.points.click_file import ClickForm
 
 
 class Spot(NamedTuple):
-    """x and y as an annotation gives them: the numbers `place` and `place` + 1 of the list `field`."""
+    """x and y as an annotation gives them: the numbers `place` and `place` + 1 of the list `field`.
+
+    Attributes:
+        further: How many more points the annotation has, which are not used.
+    """
 
     x: float
     y: float
     field: str
     place: int = 0
+    further: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +99,7 @@ def _pointsup(entry: dict[str, Any]) -> Spot | None:
             field = f"point_labels[{index}]"
             raise MalformedClick(field, label, "which is neither 0 nor 1", "Give 1 on the object, 0 beside it")
         if label:
-            return _pair(point, f"point_coords[{index}]")
+            return _pair(point, f"point_coords[{index}]")._replace(further=len(points) - 1)
     return None
 
 
@@ -115,7 +120,7 @@ def _keypoints(entry: dict[str, Any]) -> Spot | None:
     mean_x = sum(x for x, _, _ in labelled) / len(labelled)
     mean_y = sum(y for _, y, _ in labelled) / len(labelled)
     x, y, i = min(labelled, key=lambda point: (point[0] - mean_x) ** 2 + (point[1] - mean_y) ** 2)
-    return Spot(x, y, "keypoints", i)
+    return Spot(x, y, "keypoints", i, len(labelled) - 1)
 
 
 FORMS = (

@@ -20,7 +20,8 @@ class PointSet:
         category_id: (N,) int32.
         xy: (N, 2) float32 in original-image pixels, 0 <= x < width, 0 <= y < height.
         dropped: What was left out or corrected, by reason: ``crowd`` and ``without_point`` annotations,
-            ``images_without_points``, ``points_moved_inside`` (corrected, not lost).
+            ``images_without_points``, ``points_moved_inside`` (corrected, not lost), and the ``further_points`` of
+            objects that have several, if there are any.
         notes: What was mended in the file, a line a kind.
         sha256: Of the bytes that were read; empty if the points did not come straight from a file.
     Raises: ValueError if rows are out of order, refer to unknown images or categories, or lie outside their image.

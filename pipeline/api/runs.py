@@ -135,8 +135,9 @@ def evaluate(truth: str | Path, *, labels: str | Path | None = None, predictions
 
     Args:
         truth: COCO instances with true masks.
-        labels: Pseudo labels, which are compared by annotation id: ``miou``, ``share_50``, ``by_size``, ...
-        predictions: COCO results: average precision of masks (``segm``) and boxes (``bbox``).
+        labels: Pseudo labels, which are compared object by object: ``miou``, ``share_50``, ``by_size``, ...
+        predictions: COCO results: average precision of masks (``segm``) and boxes (``bbox``). Names of their images and
+            categories are read from the ``.images.json`` beside them.
     Raises: UserError unless exactly one of `labels` and `predictions` is given, and for malformed files.
     """
     return _result(evaluate_command, {"truth": str(truth), "labels": _path(labels), "predictions": _path(predictions)})

@@ -66,6 +66,8 @@ def select(inputs: SelectInputs, settings: SelectConfig) -> Report:
 def _shown(summary: Mapping[str, Any]) -> dict[str, Any]:
     """The summary without the breakdown of every choice's quality, which manifest.json and --json have whole."""
     shown = {name: value for name, value in summary.items() if name not in ("training", "quality", "notes")}
+    if summary["fallback"] is not None:
+        shown["method"] = f"{summary['source']}, in place of {summary['method']}"
     training = summary["training"] or {}
     kept = ("iterations", "skipped_steps", "bag_accuracy", "object_accuracy", "chance", "restarts", "learning_rate")
     shown["training"] = {name: training[name] for name in kept if name in training}

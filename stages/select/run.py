@@ -39,6 +39,7 @@ class SelectSummary:
     """What a run did.
 
     Attributes:
+        method: That was asked for. source: That made the labels, which may be the one fallen back to.
         labels: Pseudo labels written, one per point.
         pseudo_labels: Where. explanations: Where the reasons are, if they were asked for.
         dropped: What stage one could not make a bag of, by reason; stage two drops nothing.
@@ -53,6 +54,7 @@ class SelectSummary:
     """
 
     method: str
+    source: str
     images: int
     points: int
     masks: int
@@ -115,6 +117,7 @@ def run(
         _log_selection(out, outcome, outcome.selection, quality)
     return SelectSummary(
         method=config.method,
+        source=outcome.source,
         images=len(images),
         points=len(table),
         masks=len(table.masks),

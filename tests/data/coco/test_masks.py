@@ -12,6 +12,7 @@ from sapnet_pipe.data.coco.masks import (
     encode_masks,
     rle_area,
     rle_box,
+    rle_contains,
     rle_iou,
     runs_of,
 )
@@ -60,6 +61,17 @@ def test_iou_of_codes_is_that_of_their_pixels():
     a, b = np.random.default_rng(2).random((2, 4, 12, 15)) < 0.5
     expected = [[(x & y).sum() / (x | y).sum() for y in b] for x in a]
     np.testing.assert_allclose(rle_iou(encode_masks(a), encode_masks(b), 12, 15), expected, rtol=1e-12)
+
+
+def test_points_lie_on_a_code_where_they_lie_on_its_mask():
+    rng = np.random.default_rng(3)
+    mask = rng.random((7, 9)) < 0.5
+    xy = (rng.random((200, 2)) * (13, 11) - 2).astype(np.float32)  # some beside the image
+    column, row = np.floor(xy).astype(int).T
+    inside = (column >= 0) & (column < 9) & (row >= 0) & (row < 7)
+    expected = inside & mask[row.clip(0, 6), column.clip(0, 8)]
+    assert rle_contains(encode_mask(mask), 7, 9, xy).tolist() == expected.tolist()
+    assert 0 < expected.sum() < inside.sum()
 
 
 def test_two_empty_masks_have_no_overlap():

@@ -4,6 +4,7 @@ import pytest
 
 from sapnet_pipe.data.coco.instances import Category, ImageRecord, InstanceAnnotation, InstanceDataset
 from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.evaluation.coco_ap import coco_ap
 from sapnet_pipe.data.evaluation.identity import (
     align,
     in_categories_of,
@@ -123,5 +124,11 @@ def test_a_truth_takes_over_the_numbers_of_the_training_labels():
     assert [annotation.category_id for annotation in moved.annotations] == [2, 1, 4]
     assert moved.categories == categories(cat=1, dog=2, cow=4)
     assert notes == ["categories are matched by name, since truth.json numbers them otherwise: cat 1 is 2, dog 2 is 1."]
+    shapes = {1: 2, 2: 1, 3: 4}  # annotation id -> category id in the training labels
+    perfect = [
+        {"image_id": 1, "category_id": shapes[a.annotation_id], "score": 0.5, "segmentation": a.segmentation}
+        for a in truth.annotations
+    ]
+    assert coco_ap(moved, perfect)["AP"] == pytest.approx(1)
     same, notes = in_categories_of(truth.categories, truth, source="own.json")
     assert (same, notes) == (truth, [])

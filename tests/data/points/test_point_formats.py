@@ -41,7 +41,8 @@ def test_coarse_boxes_without_a_click_have_it_in_their_centre(points_document, s
 
 def test_pointsup_gives_the_first_point_on_the_object(points_document, save):
     keys = {"point_coords": [[1, 1], [2, 3], [4, 4]], "point_labels": [0, 1, 1]}
-    assert read_with(points_document, save, **keys).xy.tolist() == [[2, 3]]
+    points = read_with(points_document, save, **keys)
+    assert (points.xy.tolist(), points.dropped["further_points"]) == ([[2, 3]], 2)
 
 
 def test_pointsup_without_a_point_on_the_object_counts_as_without_point(points_document, save):
@@ -52,7 +53,8 @@ def test_pointsup_without_a_point_on_the_object_counts_as_without_point(points_d
 
 def test_keypoints_give_the_labelled_one_nearest_their_mean(points_document, save):
     keypoints = [0, 0, 0, 2, 2, 1, 6, 2, 2, 16, 2, 2]  # labelled: x = 2, 6, 16, mean 8
-    assert read_with(points_document, save, keypoints=keypoints).xy.tolist() == [[6.5, 2.5]]
+    points = read_with(points_document, save, keypoints=keypoints)
+    assert (points.xy.tolist(), points.dropped["further_points"]) == ([[6.5, 2.5]], 2)
 
 
 def test_a_keypoint_in_the_last_pixel_stays_inside(points_document, save):
@@ -119,6 +121,12 @@ def test_csv_of_a_spreadsheet_has_other_separators_and_decimal_commas(tmp_path, 
     assert [category.name for category in points.categories] == ["cup, large", "plate"]
 
 
+def test_csv_ids_are_those_of_their_column(tmp_path, photographs):
+    path = csv_file(tmp_path, "id,file_name,x,y,category\n70,b.png,1,2,cup\n-3.0,b.png,3,4,cup\n")
+    points = read_points(path, photographs)
+    assert (points.point_id.tolist(), points.xy.tolist()) == ([-3, 70], [[3, 4], [1, 2]])
+
+
 def test_csv_columns_may_stand_in_any_order_beside_others(tmp_path, photographs):
     path = csv_file(tmp_path, "\ufeffcategory,who,Y,X,file_name\r\ncup,me,1,2,b.png\r\n")
     assert read_points(path, photographs).xy.tolist() == [[2, 1]]
@@ -138,6 +146,11 @@ def test_csv_columns_may_stand_in_any_order_beside_others(tmp_path, photographs)
         ("file_name,x,y,category\nb.png,1,,cup\n", "line 2, y = "),
         ("file_name,x,y,category\nb.png,1,2, \n", "line 2, category = "),
         ("file_name,x,y,category\nb.png,20,2,cup\n", "line 2, x = 20.0"),
+        ("file_name,x,y,category,id\nb.png,2,2,cup,seven\n", "line 2, id = seven"),
+        ("file_name,x,y,category,id\nb.png,2,2,cup,1.5\n", "line 2, id = 1.5"),
+        ("file_name,x,y,category,id\nb.png,2,2,cup,\n", "line 2, id = "),
+        ("file_name,x,y,category,id\nb.png,2,2,cup,7\nb.png,3,2,cup,7.0\n", "line 3, id = 7.0"),
+        ("file_name,x,y,category,id,ID\nb.png,2,2,cup,7,8\n", "line 1 = "),
         ("file_name,x,y,category\n\nb.png,2,-1,cup\n", "line 3, y = -1.0"),
         ("file_name,x,y,category\n../b.png,1,2,cup\n", "line 2, file_name = ../b.png"),
         ("file_name,x,y,category\n/b.png,1,2,cup\n", "line 2, file_name = /b.png"),

@@ -91,6 +91,7 @@ def test_what_learnt_nothing_gives_the_labels_of_sam_and_says_so(tmp_path: Path)
     summary = run(store, images, tmp_path / "out", toy_config(**stuck), truth=truth, quiet=True)
     plain = run(store, images, tmp_path / "plain", toy_config(method="sam-top1"), truth=truth, quiet=True)
     assert summary.fallback is not None
+    assert (summary.method, summary.source) == ("sapnet", "sam-top1")
     assert "bag accuracy" in summary.fallback
     labels, wanted = (json.loads((tmp_path / n / "pseudo_labels.json").read_text()) for n in ("out", "plain"))
     assert labels["annotations"] == wanted["annotations"]
