@@ -2,7 +2,7 @@
 
 Photographs are the same if they have the same file name, categories if they have the same name. Spelling that differs
 between machines is looked past: backslashes, the two ways in which Unicode composes letters, and, where only one
-candidate is left, capitals and leading folders. Objects are told apart within a photograph and category:
+candidate is left, capitals, the suffix and leading folders. Objects are told apart within a photograph and category:
 `data.evaluation.objects`.
 """
 
@@ -12,6 +12,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from os import PathLike
+from posixpath import splitext
 from typing import TypeVar
 
 from sapnet_pipe.data.coco.instances import Category, ImageRecord, InstanceDataset
@@ -215,6 +216,10 @@ def _folded(text: str) -> str:
     return " ".join(plain_text(text).casefold().split())
 
 
+def _stem(path: str) -> str:
+    return _folded(splitext(path)[0])
+
+
 def _by_path(images: Iterable[ImageRecord]) -> dict[str, list[ImageRecord]]:
     named: dict[str, list[ImageRecord]] = {}
     for image in images:
@@ -223,10 +228,14 @@ def _by_path(images: Iterable[ImageRecord]) -> dict[str, list[ImageRecord]]:
 
 
 def _same_paths(own: Iterable[str], theirs: Iterable[str]) -> dict[str, str]:
-    """Path -> its counterpart: the same one; else, of the others, the only one in other capitals; else the only one of
-    which one is the end of the other."""
+    """Path -> its counterpart: the same one; else, of the others, the only one in other capitals; else the only one
+    with another suffix; else the only one of which one is the end of the other."""
     found = {path: path for path in set(own) & set(theirs)}
-    for pairs in (lambda a, b: _only_pairs(a, b, _folded), _tail_pairs):
+    for pairs in (
+        lambda a, b: _only_pairs(a, b, _folded),
+        lambda a, b: _only_pairs(a, b, _stem),
+        _tail_pairs,
+    ):
         taken = set(found.values())
         found |= pairs([path for path in own if path not in found], [path for path in theirs if path not in taken])
     return found

@@ -50,6 +50,7 @@ def test_photographs_are_matched_by_name_whatever_their_numbers():
         pytest.param("./a.png", "a.png", id="a dot before it"),
         pytest.param("cafe\u0301.png", "caf\u00e9.png", id="composed letters"),
         pytest.param("A.PNG", "a.png", id="capitals"),
+        pytest.param("a.jpeg", "a.png", id="another suffix"),
         pytest.param("photos/a.png", "a.png", id="a folder before it"),
         pytest.param("a.png", "train\\deep\\A.png", id="folders on the other side"),
     ],
