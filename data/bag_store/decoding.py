@@ -178,5 +178,6 @@ def _values(array: pa.Array) -> NDArray:
     """(n,) or (n, size) values that may be written to; ValueError for lists of different lengths."""
     if pa.types.is_fixed_size_list(array.type) or pa.types.is_list(array.type):
         values = np.array(array.flatten().to_numpy())
-        return values.reshape(len(array), len(values) // max(len(array), 1))
+        size = array.type.list_size if pa.types.is_fixed_size_list(array.type) else len(values) // max(len(array), 1)
+        return values.reshape(len(array), size)
     return np.array(array.to_numpy(zero_copy_only=False))
