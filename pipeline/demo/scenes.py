@@ -65,7 +65,7 @@ class DemoData:
         """The bag store; a store that is there goes on where it stood.
 
         The tiny SAM does not fill two cores, so the halves of a large set are made at once and joined: the same bytes
-        in two thirds of the time. Each half has all threads, on whose number the last bits of a mask depend.
+        in half the time. Each half has all threads, on whose number the last bits of a mask depend.
         """
         cores = available_cores()
         if self.bags.exists() or cores < 2 or self.settings.train_scenes <= BagsConfig().shard_images:
