@@ -44,7 +44,7 @@ COMMANDS = {
     "evaluate": Entry("evaluate:evaluate", "Measure pseudo labels or predictions against true masks."),
     "demo": Entry(
         "demo:demo",
-        "The whole job on rendered scenes: three stages, a table and pictures, in six minutes on two cores.",
+        "The whole job on rendered scenes: three stages, a table and pictures, in minutes on two cores.",
         "Run it again with another --out.",
     ),
     "ablate": Entry(
