@@ -149,11 +149,13 @@ def match_images(
     """
     own, theirs = _by_path(images), _by_path(truth.images.values())
     found: dict[int, int] = {}
-    for name, same in _same_paths(own, theirs).items():
-        of_size = {(image.height, image.width): image for image in theirs[same]}
+    counterpart = _same_paths(own, theirs)
+    for name in (name for name in own if name in counterpart):  # in the file's order: a set's differs from run to run
+        same = theirs[counterpart[name]]
+        of_size = {(image.height, image.width): image for image in same}
         for image in own[name]:
             if (image.height, image.width) not in of_size:
-                other = theirs[same][0]
+                other = same[0]
                 problem = f"but {image.file_name} is {image.width} wide and {image.height} high in {source}"
                 value, hint = f"{other.width} x {other.height}", "Give the truth of these photographs"
                 raise UserError(truth.source, f"images[id={other.image_id}]", value, problem, hint)
