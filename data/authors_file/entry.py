@@ -20,7 +20,7 @@ from sapnet_pipe.data.authors_file.layout import (
     Layout,
     is_box,
 )
-from sapnet_pipe.data.bag_store.masks import FIGURE_COLUMNS, TOKENS, MaskColumn, MaskColumns
+from sapnet_pipe.data.bag_store.masks import FIGURE_COLUMNS, MaskColumn, MaskColumns
 from sapnet_pipe.data.bag_store.schema import Bag
 from sapnet_pipe.data.boxes import xywh_to_xyxy, xyxy_to_xywh
 from sapnet_pipe.data.coco.document import is_number
@@ -29,8 +29,9 @@ from sapnet_pipe.data.coco.masks import rle_area
 from sapnet_pipe.data.coco.segmentations import segmentation_to_counts
 from sapnet_pipe.data.errors import UserError
 
-# SAM's three masks of the click are its tokens 1, 2, 3; the others count as made by three further prompts.
-SOURCES = (1, 2, 3, 4, 8, 12)
+# SAM's three masks of the click are its tokens 1, 2, 3; the others count as made by further prompts, as many as an int8
+# can name.
+SOURCES = (1, 2, 3, 4, 8, 12, *range(16, 128))
 # What the authors' layout has no place for, and masks alone do not tell; written beside it and read back.
 _KEPT = tuple(column for column in FIGURE_COLUMNS if not (column.from_rle or column.optional))
 _BOX_SLACK = 2.0  # pixels by which a box of the file may differ from that of its mask
@@ -92,7 +93,7 @@ def bag_of(
 def entry_of(bag: Bag) -> dict[str, Any]:
     """The annotation of a bag: its masks, repeated in order until they are six, as the authors' code needs them.
 
-    `bbox` and `true_bbox` are made up around the click (the code takes the centre of the latter for the click).
+    `true_bbox` is made up around the click (their code takes its centre for the click).
     """
     masks = bag.masks
     taken = [index % len(masks) for index in range(max(MASKS_PER_POINT, len(masks)))]
@@ -107,7 +108,6 @@ def entry_of(bag: Bag) -> dict[str, Any]:
         "category_id": bag.category_id,
         "iscrowd": 0,
         "point": [x, y],
-        "bbox": around,
         "true_bbox": around,
         "area": _CLICK_SIDE**2,
         MASKS: [rles[index] for index in taken],
@@ -150,8 +150,8 @@ def _restored(place: Place, ours: Any, masks: int) -> dict[str, NDArray[Any]]:
     if not 0 < size <= masks or not all(_are_numbers(lists[column.field], column, size) for column in _KEPT):
         raise place.fault(OURS, ours, f"which does not describe the {masks} masks of the annotation", hint)
     source = lists["source"]
-    if sorted(set(source)) != source or not 0 <= source[0] <= source[-1] < TOKENS * (SCORES_PER_POINT + 1):
-        raise place.fault(f"{OURS}.source", source, "which is not ascending within 0 to 15", hint)
+    if sorted(set(source)) != source or not 0 <= source[0] <= source[-1] <= SOURCES[-1]:
+        raise place.fault(f"{OURS}.source", source, f"which is not ascending within 0 to {SOURCES[-1]}", hint)
     return {column.field: np.array(lists[column.field], column.kind.to_pandas_dtype()) for column in _KEPT}
 
 

@@ -1,15 +1,16 @@
 """The layout of the SAPNet authors' file of SAM masks, ``SAM_results_with_point_prompt_coco.json``.
 
-It is a COCO file whose every annotation holds, beside COCO's keys and its click (any form that `data.points.reader`
-reads, among them the coarse files with a made-up `bbox` and the real one in `true_bbox`), three more lists:
+It is a COCO file whose every annotation holds its click (any form that `data.points.reader` reads) and three lists,
+which their loader reads under these names:
 
-    masks   up to 6 segmentations (polygons, uncompressed or compressed RLE): SAM's three masks of the click, then the
-            others, of which the authors do not say how they were made
-    boxes   as many boxes; only compared, since ours are those of the masks
-    scores  SAM's predicted IoU of the first masks, usually of three
+    segmentation   the masks, usually six (polygons, uncompressed or compressed RLE): SAM's three of the click, then the
+                   others, of which the authors do not say how they were made
+    bbox           as many boxes, XYWH; only compared, since ours are those of the masks
+    scores         SAM's predicted IoU of the first masks, usually of three
 
-The names of the three lists are not documented. They are found by their contents in the first annotation that has
-them, or given. What we write has the names below, and in `sapnet_pipe` what the layout has no place for.
+`true_bbox` is the object's box, around the click. Files with other names for the lists are read as well, for instance
+those that this tool wrote earlier: they are found by their contents in the first annotation that has them, or given.
+What we write has in `sapnet_pipe` what the layout has no place for.
 """
 
 from collections.abc import Mapping
@@ -21,11 +22,11 @@ from sapnet_pipe.data.coco.document import is_number
 from sapnet_pipe.data.coco.segmentations import segmentation_problem
 from sapnet_pipe.data.errors import UserError
 
-MASKS, BOXES, SCORES, OURS = "sam_masks", "sam_boxes", "sam_scores", "sapnet_pipe"
+MASKS, BOXES, SCORES, OURS = "segmentation", "bbox", "scores", "sapnet_pipe"
 MASKS_PER_POINT, SCORES_PER_POINT = 6, 3
 _COCO_KEYS = {
-    *("id", "image_id", "category_id", "iscrowd", "area", "bbox", "true_bbox", "point", "point_coords"),
-    *("point_labels", "keypoints", "num_keypoints", "segmentation", "score", "ignore", OURS),
+    *("id", "image_id", "category_id", "iscrowd", "area", "true_bbox", "point", "point_coords"),
+    *("point_labels", "keypoints", "num_keypoints", "score", "ignore", OURS),
 }
 
 
@@ -48,7 +49,7 @@ def find_layout(entry: Mapping[str, Any], masks: str | None = None) -> Layout:
     masks = masks or next((key for key, value in lists.items() if _are_masks(value)), None)
     count = len(lists.get(masks or "", ()))
     boxes = next((key for key, value in lists.items() if len(value) == count and all(map(is_box, value))), None)
-    scores = next((key for key, value in lists.items() if len(value) <= count and all(map(is_number, value))), None)
+    scores = next((key for key, value in lists.items() if key != BOXES and _are_scores(value, count)), None)
     return Layout(masks, boxes, scores)
 
 
@@ -66,6 +67,10 @@ def require_layout(path: Path, index: int, entry: Mapping[str, Any], masks: str 
         hint = "Give the file of SAM's masks, or name the list with --set masks_key=NAME"
         raise UserError(path, f"annotations[{index}]", f"id {entry.get('id')}", problem, hint)
     return layout
+
+
+def _are_scores(values: list[Any], count: int) -> bool:
+    return len(values) <= count and all(map(is_number, values))
 
 
 def _are_masks(values: list[Any]) -> bool:

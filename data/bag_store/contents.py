@@ -6,11 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sapnet_pipe.data.bag_store.masks import TOKENS
 from sapnet_pipe.data.bag_store.table import BagTable
 from sapnet_pipe.data.coco.instances import Category
-
-_PROMPTS = 4
 
 
 class RowFault(NamedTuple):
@@ -63,7 +60,7 @@ def _of_masks(table: BagTable) -> Iterator[_Wrong]:
     inside = (x1 >= 0) & (y1 >= 0) & (x1 < x2) & (y1 < y2) & (x2 <= table.width[row_of]) & (y2 <= table.height[row_of])
     for wrong, field, problem in (
         (repeated, "mask_source", "out of order within its bag"),
-        ((masks.source < 0) | (masks.source >= _PROMPTS * TOKENS), "mask_source", "not a prompt and token of SAM"),
+        (masks.source < 0, "mask_source", "not a prompt and token of SAM"),
         (~np.isfinite(masks.score), "mask_score", "not a finite number"),
         (~((masks.stability >= 0) & (masks.stability <= 1)), "mask_stability", "not within 0..1"),
         (~inside, "mask_box", "not a box within its image"),

@@ -37,7 +37,8 @@ class BagsReport:
         failed_images: Without bags because they could not be read.
         features: Whether the masks have SAM's image features.
         bag_sizes: Number of bags by number of masks.
-        prompts: Number of masks by prompt: the point alone, or point and box of SAM's mask 1, 2 or 3.
+        prompts: Number of masks by prompt: the point alone, or point and box of SAM's mask 1, 2 or 3; in an imported
+            store perhaps ``others``.
         score, stability, area: Quantiles (`QUANTILES`) over all masks.
         area_share: Share of masks that COCO calls small, medium and large.
         categories: Number of points by category name.
@@ -95,7 +96,6 @@ def inspect(path: Location, truth: InstanceDataset | None = None, *, quiet: bool
     overlaps = None if truth is None else bag_overlaps(store, table, truth, quiet=quiet)
     names = {category.category_id: category.name for category in store.categories}
     sizes, size = np.bincount(table.bag_sizes), sum(entry.bytes for entry in store.manifest.shards)
-    prompt = masks.source // TOKENS
     return BagsReport(
         store=path,
         fingerprint=store.fingerprint,
@@ -113,7 +113,7 @@ def inspect(path: Location, truth: InstanceDataset | None = None, *, quiet: bool
         bytes_per_mask=size / len(masks),
         dropped=dict(store.manifest.dropped),
         bag_sizes={size: int(count) for size, count in enumerate(sizes) if count},
-        prompts={name: int((prompt == place).sum()) for place, name in enumerate(_PROMPTS)},
+        prompts=_by_prompt(masks.source // TOKENS),
         score=_quantiles(masks.score),
         stability=_quantiles(masks.stability),
         area=_quantiles(masks.area),
@@ -144,6 +144,12 @@ def _quality(iou: NDArray[np.float64]) -> ChoiceQuality:
 
 def _quantiles(values: NDArray) -> dict[str, float]:
     return {f"{level:g}": float(value) for level, value in zip(QUANTILES, np.quantile(values, QUANTILES), strict=True)}
+
+
+def _by_prompt(prompt: NDArray[np.int8]) -> dict[str, int]:
+    counts = {name: int((prompt == place).sum()) for place, name in enumerate(_PROMPTS)}
+    others = int((prompt >= len(_PROMPTS)).sum())
+    return counts | ({"others": others} if others else {})
 
 
 def _area_share(area: NDArray[np.int32]) -> dict[str, float]:

@@ -64,7 +64,7 @@ def test_bags_go_to_the_authors_file_and_back(job: Path, capfd: pytest.CaptureFi
     assert run(shlex.split("bags import sam.json --out back --set shard_images=2 --quiet --json")) == 0
     result = json.loads(capfd.readouterr().out)
     assert (result["points"], result["dropped"]["boxes_that_differ"]) == (8, 0)
-    assert result["layout"] == {"masks": "sam_masks", "boxes": "sam_boxes", "scores": "sam_scores"}
+    assert result["layout"] == {"masks": "segmentation", "boxes": "bbox", "scores": "scores"}
     assert run(shlex.split("bags verify back --quiet")) == 0
     assert run(shlex.split("select --bags back --images images --out new --method sam-top1 --quiet")) == 0
     before = json.loads((job / "new/pseudo_labels.json").read_text())["annotations"]

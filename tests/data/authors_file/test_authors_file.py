@@ -53,6 +53,25 @@ def test_six_masks_and_three_scores_become_a_bag_that_knows_which_the_click_made
     assert done.manifest.dropped["boxes_that_differ"] == 0
 
 
+def test_the_authors_own_names_are_found(tmp_path):
+    entry = _entry()
+    for ours, theirs in (("segmentation", "all_masks"), ("bbox", "all_boxes"), ("scores", "sam_iou")):
+        entry[ours] = entry.pop(theirs)
+    imported, store = _import(tmp_path, entry)
+    assert imported.layout == Layout("segmentation", "bbox", "scores")
+    assert imported.manifest.dropped["boxes_that_differ"] == 0
+    table = store.read_table()
+    assert table.masks.score.tolist() == pytest.approx([0.5, 0.9, 0.7, 0, 0, 0])
+    assert read_points(tmp_path / "sam.json").xy.tolist() == [[3.25, 3.5]]  # the same file gives the clicks
+
+
+def test_any_number_of_masks_makes_a_bag(tmp_path):
+    _, store = _import(tmp_path, _entry(sizes=(2,)), _entry(2, sizes=(2, 3, 4, 5, 6, 7, 8, 9, 10)))
+    table = store.read_table()
+    assert table.bag_sizes.tolist() == [1, 9]
+    assert table.masks.source.tolist() == [1, 1, 2, 3, 4, 8, 12, 16, 17, 18]
+
+
 def test_polygons_and_both_kinds_of_rle_are_read(tmp_path):
     mask = np.zeros((SIDE, SIDE), bool)
     mask[1:4, 2:9] = True
@@ -118,7 +137,9 @@ def test_clicks_may_come_from_another_file(tmp_path):
     [
         pytest.param({"all_masks": [[[0, 0, 1]]] * 6}, "without a list of masks under any name", id="no polygon"),
         pytest.param({"all_masks": []}, "without a list of masks under any name", id="no masks"),
-        pytest.param({"all_masks": _entry()["all_masks"] * 2}, "12 masks, which is not a list of 1 to 6", id="twelve"),
+        pytest.param(
+            {"all_masks": [[[0, 0, 3, 0, 3, 3]]] * 119}, "119 masks, .* not a list of 1 to 118", id="119 masks"
+        ),
         pytest.param({"id": "x"}, r"annotations\[0\].id", id="an id that is a text"),
         pytest.param({"image_id": 9}, r"annotations\[0\].image_id = 9, .*not among the images", id="unknown image"),
         pytest.param({"true_bbox": 0, "point": [99, 3]}, "but image 1 is 12 wide", id="a click outside"),
@@ -176,7 +197,8 @@ def test_an_exported_annotation_has_six_masks_and_boxes_and_three_scores(tmp_pat
     store = write_store(tmp_path / "bags")
     export_bags(store, tmp_path / "sam.json", quiet=True)
     annotations = json.loads((tmp_path / "sam.json").read_text())["annotations"]
-    assert {(len(a["sam_masks"]), len(a["sam_boxes"]), len(a["sam_scores"])) for a in annotations} == {(6, 6, 3)}
+    assert {(len(a["segmentation"]), len(a["bbox"]), len(a["scores"])) for a in annotations} == {(6, 6, 3)}
+    assert all(len(box) == 4 and box[2] > 0 for a in annotations for box in a["bbox"])
     x, y, width, height = annotations[0]["true_bbox"]
     assert [x + width / 2, y + height / 2] == annotations[0]["point"]
 
