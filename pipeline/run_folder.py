@@ -16,6 +16,7 @@ from sapnet_pipe.data.files import disk_errors, read_json, write_bytes, write_js
 from sapnet_pipe.data.folder_lock import contents, held_folder
 from sapnet_pipe.pipeline.machine_faults import machine_fault
 from sapnet_pipe.pipeline.settings import read_toml, to_toml
+from sapnet_pipe.stages.training.backbone_config import IMAGENET
 from sapnet_pipe.stages.training.run_files import CONFIG, MANIFEST, METRICS
 
 _PACKAGES = ("sapnet-pipe", "torch", "torchvision", "segment-anything", "lightning-fabric", "pycocotools", "numpy")
@@ -182,6 +183,8 @@ def _check_same_settings(file: Path, settings: BaseModel) -> tuple[str, ...]:
     """Raises: UserError for a changed setting that may not change. Returns: a note for each change of the length."""
     # A setting that this version has and the run's did not was what its default says.
     before = _flat(type(settings)().model_dump(mode="json")) | _flat(read_toml(file))
+    if before.get("backbone.weights") == "auto":  # of an earlier version; backbone.json says what they were
+        before["backbone.weights"] = IMAGENET
     now = _flat(settings.model_dump(mode="json"))
     notes = []
     for name in sorted(before.keys() | now.keys()):

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, field_validator, model_validator
 
 from sapnet_pipe.stages.flags import FLAG, Device, Seed
-from sapnet_pipe.stages.training.backbone_config import STRIDES, BackboneConfig, FpnNormName
+from sapnet_pipe.stages.training.backbone_config import IMAGENET, STRIDES, BackboneConfig, FpnNormName
 from sapnet_pipe.stages.training.config import TrainConfig
 
 EngineName = Literal["auto", "detectron2", "builtin"]
@@ -17,10 +17,10 @@ class SegmentBackboneConfig(BackboneConfig, frozen=True, extra="forbid"):
     """ResNet + FPN, with the pyramid that SOLOv2's published checkpoints have."""
 
     weights: str = Field(
-        default="auto",
+        default=IMAGENET,
         min_length=1,
         description="imagenet (torchvision's, downloaded once), msra (Detectron2's, downloaded once), a file with "
-        "torchvision's key names or Detectron2's .pkl, none (random), or auto: imagenet if it can be had, else none.",
+        "torchvision's key names or Detectron2's .pkl, or none (random).",
     )
     fpn_norm: FpnNormName = Field(default="none", description="Normalisation of the pyramid.")
     stride_in_1x1: bool = Field(

@@ -9,7 +9,7 @@ from sapnet_pipe.stages.segment.config import HeadConfig, SegmentBackboneConfig
 from sapnet_pipe.stages.segment.solov2.heads import InstanceHead, MaskHead
 from sapnet_pipe.stages.segment.solov2.model import SOLOv2
 from sapnet_pipe.stages.segment.weights.pickled_weights import is_pickled, read_pickled_backbone
-from sapnet_pipe.stages.training.backbone import ResNetFpn, build_backbone, load_trunk, resolve_auto
+from sapnet_pipe.stages.training.backbone import ResNetFpn, build_backbone, load_trunk
 
 
 def build_solov2(
@@ -18,8 +18,8 @@ def build_solov2(
     """Build the network.
 
     Args:
-        warn: Told when random backbone weights had to do.
-        load: False where a checkpoint of the whole network follows; `backbone` must be resolved then.
+        warn: Told when the weights want another `stride_in_1x1` than the settings have.
+        load: False where a checkpoint of the whole network follows.
     Returns: the network, and the backbone's settings with every ``auto`` replaced.
     Raises: UserError as `build_backbone`.
     """
@@ -35,19 +35,15 @@ def _backbone(
     config: SegmentBackboneConfig, warn: Callable[[str], None], load: bool
 ) -> tuple[ResNetFpn, SegmentBackboneConfig]:
     """The backbone and its resolved settings; Detectron2's own weight files are loaded here."""
-    if not is_pickled(config.weights):
-        trunk, resolved = build_backbone(config, warn=warn, load=load)
-        return trunk, SegmentBackboneConfig.model_validate(resolved.model_dump())
-    resolved = resolve_auto(config, has_weights=True)
-    trunk, _ = build_backbone(resolved, warn=warn, load=False)
-    if not load:
-        return trunk, SegmentBackboneConfig.model_validate(resolved.model_dump())
+    pickled = is_pickled(config.weights)
+    trunk, resolved = build_backbone(config, load=load and not pickled)
+    if not (load and pickled):
+        return trunk, resolved
     weights = read_pickled_backbone(config.weights, config.name)
     load_trunk(trunk.trunk, weights.state, config.weights)
-    changes = {"stride_in_1x1": weights.stride_in_1x1}
     if weights.stride_in_1x1 != config.stride_in_1x1:
         warn(f"{config.weights}: takes backbone.stride_in_1x1 = {weights.stride_in_1x1}, as these weights want it.")
-    return trunk, SegmentBackboneConfig.model_validate({**resolved.model_dump(), **changes})
+    return trunk, resolved.model_copy(update={"stride_in_1x1": weights.stride_in_1x1})
 
 
 def build_heads(head: HeadConfig, in_channels: int, num_classes: int) -> tuple[InstanceHead, MaskHead]:

@@ -51,7 +51,7 @@ class Photographs:
         file = self.out / BACKBONE
         known = resume and file.is_file()
         wanted = BackboneConfig.model_validate(read_json(file)) if known else self.config.backbone
-        backbone, resolved = build_backbone(wanted, warn=_LOG.warning, load=not known)
+        backbone, resolved = build_backbone(wanted, load=not known)
         if not known and is_main_process():
             write_json(file, resolved.model_dump(mode="json"), indent=2)
         return PyramidProvider(backbone, self.config.head), resolved

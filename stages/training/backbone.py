@@ -2,36 +2,31 @@
 
 import posixpath
 from collections import OrderedDict
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 from urllib.error import URLError
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import get_model_weights
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.data.files import atomic_path, sha256_file
 from sapnet_pipe.stages.training.backbone_config import (
+    IMAGENET,
+    IMAGENET_SHA256,
     STRIDES,
     BackboneConfig,
     FpnNormName,
     NormName,
     ResNetName,
+    imagenet_url,
 )
 from sapnet_pipe.stages.training.checkpoint import load_tensors
 from sapnet_pipe.stages.training.resnet import ResNetTrunk, group_norm
 
-# Of torchvision's IMAGENET1K_V1 files, whose names hold the first eight digits.
-_IMAGENET_SHA256 = {
-    "resnet18": "f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec",
-    "resnet34": "b627a593bcbe140c234610266fe4f8ae95ea42fc881d091c9b6052e6b1d0590f",
-    "resnet50": "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a",
-    "resnet101": "63fe2227b86e8f1f2063f43a75c84d195911b6a0eace650907dd3dc62dd49a0a",
-}
+Config = TypeVar("Config", bound=BackboneConfig)
 
 
 class ResNetFpn(nn.Module):
@@ -58,49 +53,33 @@ class ResNetFpn(nn.Module):
         return dict(zip(STRIDES, self.fpn(features).values(), strict=True))
 
 
-def resolve_auto(config: BackboneConfig, *, has_weights: bool) -> BackboneConfig:
+def resolve_auto(config: Config) -> Config:
     """Replace every ``auto`` by what it means with or without pretrained weights."""
+    has_weights = config.weights != "none"
     norm = config.norm if config.norm != "auto" else ("frozen_bn" if has_weights else "gn")
     freeze = config.freeze_stages if config.freeze_stages >= 0 else (2 if has_weights else 0)
-    weights = config.weights if config.weights != "auto" else ("imagenet" if has_weights else "none")
-    return config.model_copy(update={"norm": norm, "freeze_stages": freeze, "weights": weights})
+    return config.model_copy(update={"norm": norm, "freeze_stages": freeze})
 
 
-def build_backbone(
-    config: BackboneConfig, *, warn: Callable[[str], None], load: bool = True
-) -> tuple[ResNetFpn, BackboneConfig]:
+def build_backbone(config: Config, *, load: bool = True) -> tuple[ResNetFpn, Config]:
     """Build the backbone that the settings ask for.
 
     Args:
-        warn: Told, in one line, when ``auto`` had to fall back to random weights.
-        load: False where a checkpoint follows: nothing is read or downloaded. `config` must hold no ``auto`` then.
+        load: False where a checkpoint follows: nothing is read or downloaded.
     Returns: the network, and the settings with every ``auto`` replaced.
     Raises: UserError as `build_resnet_fpn`.
     """
-    if config.weights != "auto":
-        resolved = resolve_auto(config, has_weights=config.weights != "none")
-        return _build(resolved, load), resolved
-    resolved = resolve_auto(config, has_weights=True)
-    try:
-        return _build(resolved, load), resolved
-    except UserError as error:
-        warn(f"{error} Going on with random weights, norm gn, nothing frozen.")
-        resolved = resolve_auto(config.model_copy(update={"norm": "gn", "freeze_stages": 0}), has_weights=False)
-        return _build(resolved, load), resolved
-
-
-def _build(config: BackboneConfig, load: bool) -> ResNetFpn:
-    if config.norm == "auto":
-        raise ValueError("the auto settings of a backbone must be resolved before it is built")
-    return build_resnet_fpn(
-        config.name,
-        fpn_channels=config.fpn_channels,
-        fpn_norm=config.fpn_norm,
-        norm=config.norm,
-        width=config.width,
-        freeze_stages=config.freeze_stages,
-        weights=config.weights if load else None,
+    resolved = resolve_auto(config)
+    network = build_resnet_fpn(
+        resolved.name,
+        fpn_channels=resolved.fpn_channels,
+        fpn_norm=resolved.fpn_norm,
+        norm=cast(NormName, resolved.norm),
+        width=resolved.width,
+        freeze_stages=resolved.freeze_stages,
+        weights=resolved.weights if load else None,
     )
+    return network, resolved
 
 
 def build_resnet_fpn(
@@ -128,7 +107,7 @@ def build_resnet_fpn(
     if weights == "none":
         refuse_untrainable(norm, freeze_stages)
     trunk = ResNetTrunk(name, norm, width)
-    if weights == "imagenet":
+    if weights == IMAGENET:
         load_trunk(trunk, _imagenet_state(name, width), f"imagenet weights of {name}")
     elif weights not in (None, "none"):
         content = load_tensors(Path(weights))
@@ -148,21 +127,28 @@ def refuse_untrainable(norm: NormName, freeze_stages: int) -> None:
 
 
 def _imagenet_state(name: ResNetName, width: int) -> dict[str, Any]:
-    hint = "Give the path of a torchvision weight file as backbone.weights, or none for random weights"
-    if name == "resnet10" or width != 64:
+    if name not in IMAGENET_SHA256 or width != 64:
         problem = f"but there are none for {name} of width {width}"
-        raise UserError("settings", "backbone.weights", "imagenet", problem, hint)
-    weights = get_model_weights(name)["IMAGENET1K_V1"]
-    path = Path(torch.hub.get_dir()) / "checkpoints" / posixpath.basename(weights.url)
-    if not path.is_file():
-        try:
-            with atomic_path(path) as temporary:
-                torch.hub.download_url_to_file(weights.url, str(temporary), progress=False)
-        except (URLError, OSError, RuntimeError) as error:
-            problem = f"which could not be downloaded from {weights.url} ({error})"
-            raise UserError("settings", "backbone.weights", "imagenet", problem, hint) from error
-    refuse_other_bytes(path, _IMAGENET_SHA256[name])
+        hint = "Give a weight file as backbone.weights, or none for random weights"
+        raise UserError("settings", "backbone.weights", IMAGENET, problem, hint)
+    url = imagenet_url(name)
+    path = Path(torch.hub.get_dir()) / "checkpoints" / posixpath.basename(url)
+    download_weights(url, path, IMAGENET)
+    refuse_other_bytes(path, IMAGENET_SHA256[name])
     return load_tensors(path)
+
+
+def download_weights(url: str, path: Path, setting: str) -> None:
+    """Download once, for backbone.weights = `setting`. Raises: UserError with the ways out where that cannot be."""
+    if path.is_file():
+        return
+    try:
+        with atomic_path(path) as temporary:
+            torch.hub.download_url_to_file(url, str(temporary), progress=False)
+    except (URLError, OSError, RuntimeError) as error:
+        problem = f"which could not be downloaded from {url} ({error})"
+        hint = f"Put that file at {path}, or give --set backbone.weights=FILE, or =none to train from random weights"
+        raise UserError("settings", "backbone.weights", setting, problem, hint) from error
 
 
 def refuse_other_bytes(path: Path, sha256: str) -> None:

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
 import numpy as np
 import torch
@@ -19,9 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sapnet_pipe.data.errors import UserError
-from sapnet_pipe.data.files import atomic_path, disk_errors
+from sapnet_pipe.data.files import disk_errors
 from sapnet_pipe.stages.segment.pixel_format import DETECTRON2_PIXELS, OUR_PIXELS
 from sapnet_pipe.stages.segment.weights.checkpoint_keys import from_detectron2
+from sapnet_pipe.stages.training.backbone import download_weights
 
 MSRA = "msra"
 _MSRA_URL = "https://dl.fbaipublicfiles.com/detectron2/ImageNetPretrained/MSRA/{}.pkl"
@@ -201,18 +201,11 @@ def _with_statistics(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _msra(resnet: str) -> Path:
-    """Detectron2's ImageNet weights, in torch's cache."""
+    """Detectron2's ImageNet weights, in torch's cache; their publisher gives no checksum to compare."""
     if resnet not in _MSRA_NAMES:
         problem = f"but there are none for {resnet}"
         raise UserError("settings", "backbone.weights", MSRA, problem, "Use resnet50 or resnet101, or other weights")
     name = _MSRA_NAMES[resnet]
     path, url = Path(torch.hub.get_dir()) / "checkpoints" / f"msra-{name}.pkl", _MSRA_URL.format(name)
-    if not path.is_file():
-        try:
-            with atomic_path(path) as temporary:
-                torch.hub.download_url_to_file(url, str(temporary), progress=False)
-        except (URLError, OSError, RuntimeError) as error:
-            problem = f"which could not be downloaded from {url} ({error})"
-            hint = "Give the path of the .pkl file as backbone.weights, or none for random weights"
-            raise UserError("settings", "backbone.weights", MSRA, problem, hint) from error
+    download_weights(url, path, MSRA)
     return path

@@ -73,7 +73,7 @@ def _backbone(config: SelectConfig) -> tuple[ResNetFpn, BackboneConfig]:
     """The backbone of the settings, or that of a finished run."""
     if not config.frozen.weights:
         torch.manual_seed(config.seed)
-        backbone, resolved = build_backbone(config.backbone, warn=_LOG.warning)
+        backbone, resolved = build_backbone(config.backbone)
         if resolved.weights == "none":
             _LOG.warning("the frozen backbone has random weights, so its features tell little: set frozen.weights")
         return backbone, resolved
@@ -83,7 +83,7 @@ def _backbone(config: SelectConfig) -> tuple[ResNetFpn, BackboneConfig]:
     state = {
         name.removeprefix(_PREFIX): value for name, value in load_checkpoint(path).model.items() if _PREFIX in name
     }
-    backbone, _ = build_backbone(resolved, warn=_LOG.warning, load=False)
+    backbone, _ = build_backbone(resolved, load=False)
     load_weights(backbone, state, path)
     return backbone, resolved
 

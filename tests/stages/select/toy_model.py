@@ -18,7 +18,7 @@ from tests.stages.select.toy_store import toy_config
 def selector(**changes: Any) -> Selector:
     config = toy_config(**changes)
     torch.manual_seed(0)
-    backbone, _ = build_backbone(config.backbone, warn=print)
+    backbone, _ = build_backbone(config.backbone)
     model = Selector(PyramidProvider(backbone, config.head), 3, config)
     for head in (model.psm, model.prm):  # logits that differ, so that choices are not ties
         if head is not None:

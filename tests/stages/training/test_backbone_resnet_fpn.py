@@ -1,14 +1,20 @@
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 
 import pytest
 import torch
-from torchvision.models import resnet18, resnet50
+from torchvision.models import get_model_weights, resnet18, resnet50
 
 from sapnet_pipe.data.errors import UserError
-from sapnet_pipe.stages.training import backbone
 from sapnet_pipe.stages.training.backbone import build_backbone, build_resnet_fpn
-from sapnet_pipe.stages.training.backbone_config import STRIDES, BackboneConfig
+from sapnet_pipe.stages.training.backbone_config import (
+    IMAGENET_SHA256,
+    STRIDES,
+    BackboneConfig,
+    ResNetName,
+    imagenet_url,
+)
 
 
 def test_the_pyramid_has_strides_4_to_64() -> None:
@@ -61,25 +67,32 @@ def test_weights_that_do_not_fit_are_refused_by_name(tmp_path: Path) -> None:
         build_resnet_fpn("resnet10", weights="imagenet")
 
 
-def test_imagenet_weights_that_cannot_be_downloaded_are_a_user_error_or_for_auto_a_warning(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def offline(name: str, width: int) -> dict[str, Any]:
-        raise UserError("settings", "backbone.weights", "imagenet", "which could not be downloaded", "Give a path")
+@pytest.mark.parametrize("name", IMAGENET_SHA256)
+def test_the_weights_are_torchvisions(name: ResNetName) -> None:
+    assert imagenet_url(name) == get_model_weights(name)["IMAGENET1K_V1"].url
 
-    monkeypatch.setattr(backbone, "_imagenet_state", offline)
-    with pytest.raises(UserError, match="could not be downloaded"):
-        build_resnet_fpn("resnet18", weights="imagenet")
-    said: list[str] = []
-    small = BackboneConfig(name="resnet18", width=16, fpn_channels=8)
-    net, resolved = build_backbone(small, warn=said.append)
-    assert (resolved.weights, resolved.norm, resolved.freeze_stages) == ("none", "gn", 0)
-    assert "random weights" in said[0]
-    assert all(p.requires_grad for p in net.parameters())
+
+@pytest.mark.parametrize("weights", [{}, {"weights": "auto"}, {"weights": "imagenet"}])
+def test_without_a_network_nothing_is_trained_from_random_weights_unasked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, weights: dict[str, str]
+) -> None:
+    def offline(url: str, path: str, progress: bool) -> None:
+        raise URLError("no route to host")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    with pytest.raises(UserError, match="could not be downloaded") as error:
+        build_backbone(BackboneConfig(name="resnet18", fpn_channels=8, **weights))
+    line = str(error.value)
+    assert f"Put that file at {tmp_path}" in line
+    assert "--set backbone.weights=FILE, or =none to train from random weights" in line
+    asked, resolved = build_backbone(BackboneConfig(name="resnet18", fpn_channels=8, weights="none"))
+    assert (resolved.norm, resolved.freeze_stages) == ("gn", 0)
+    assert all(p.requires_grad for p in asked.parameters())
 
 
 def test_given_weights_mean_frozen_statistics_and_a_frozen_stem(tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     torch.save(resnet18(weights=None).state_dict(), path)
-    _, resolved = build_backbone(BackboneConfig(name="resnet18", weights=str(path), fpn_channels=8), warn=print)
+    _, resolved = build_backbone(BackboneConfig(name="resnet18", weights=str(path), fpn_channels=8))
     assert (resolved.norm, resolved.freeze_stages) == ("frozen_bn", 2)

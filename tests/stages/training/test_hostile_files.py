@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from sapnet_pipe.data.errors import UserError
-from sapnet_pipe.stages.training import backbone, loader
+from sapnet_pipe.stages.training import loader
 from sapnet_pipe.stages.training.backbone import build_resnet_fpn
+from sapnet_pipe.stages.training.backbone_config import IMAGENET_SHA256
 from sapnet_pipe.stages.training.checkpoint import Checkpoint, load_checkpoint, load_tensors, save_checkpoint
 
 
@@ -52,7 +53,7 @@ def test_cached_imagenet_weights_are_the_published_ones(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"resnet18-f37072fd\.pth: sha256 = .*published file has f37072fd"):
         build_resnet_fpn("resnet18", weights="imagenet")
     assert path.is_file()
-    assert all(len(digits) == 64 for digits in backbone._IMAGENET_SHA256.values())
+    assert all(len(digits) == 64 for digits in IMAGENET_SHA256.values())
 
 
 def _too_large(index):
