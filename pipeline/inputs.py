@@ -27,7 +27,9 @@ class Inputs(BaseModel, frozen=True, extra="forbid"):
     as_json: Annotated[bool, Flag("--json")] = Field(
         default=False, description="Print the result as one JSON line at the end."
     )
-    quiet: bool = Field(default=False, description="No progress bars and no summary.")
+    quiet: bool = Field(
+        default=False, description="No progress, summary or notes (--json has them all); what is wrong still shows."
+    )
 
 
 class PlainSettings(BaseModel, frozen=True, extra="forbid"):

@@ -22,6 +22,7 @@ class Report:
         shown: What people see in place of the whole result.
         silent: Show nothing: another of the processes that did this together does.
         exit_code: Of the command.
+        urgent: What --quiet does not keep back either, a line each, for standard error.
     """
 
     title: str
@@ -31,6 +32,7 @@ class Report:
     shown: Mapping[str, Any] | None = None
     silent: bool = False
     exit_code: int = 0
+    urgent: Sequence[str] = ()
 
 
 def show(report: Report, *, as_json: bool, quiet: bool) -> None:
@@ -45,6 +47,9 @@ def show(report: Report, *, as_json: bool, quiet: bool) -> None:
             typer.echo(f"Note: {one_line(note)}")
         if report.next_step:
             typer.echo(f"Next: {report.next_step}")
+    else:
+        for line in report.urgent:
+            typer.echo(line, err=True)
     if as_json:
         typer.echo(to_json_line(report.result))
 

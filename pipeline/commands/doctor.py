@@ -30,7 +30,7 @@ class DoctorSettings(SamConfig, frozen=True, extra="forbid"):
 
 def doctor(inputs: DoctorInputs, settings: DoctorSettings) -> Report:
     """Look at everything, and end with exit code 2 if something has to be fixed."""
-    from sapnet_pipe.pipeline.doctor.page import page_of
+    from sapnet_pipe.pipeline.doctor.page import ending, page_of
     from sapnet_pipe.pipeline.doctor.run import examine
 
     found = examine(
@@ -44,4 +44,10 @@ def doctor(inputs: DoctorInputs, settings: DoctorSettings) -> Report:
         decode=settings.decode,
         quiet=inputs.quiet,
     )
-    return Report(page_of(found), found.to_dict(), shown={}, exit_code=2 if found.errors else 0)
+    return Report(
+        page_of(found),
+        found.to_dict(),
+        shown={},
+        exit_code=2 if found.errors else 0,
+        urgent=list(ending(found.errors)) if found.errors else (),
+    )

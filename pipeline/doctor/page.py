@@ -28,7 +28,7 @@ def page_of(found: Examination) -> str:
         *([] if not found.files else [["", "Files", *_files(found)]]),
         *([] if found.estimate is None else [["", "Stage one, roughly", *_estimate(found.estimate)]]),
         *([] if not found.warnings else [["", "Worth knowing", *_findings(found.warnings, "- ")]]),
-        ["", *_ending(found.errors)],
+        ["", *ending(found.errors)],
     ]
     return "\n".join(line for part in parts for line in part)
 
@@ -62,6 +62,8 @@ def _machine(found: Examination) -> Iterator[str]:
         yield _row("GPU", f"none ({why})")
     yield _row("disk here", f"{gigabytes(found.disk_free)} free")
     yield _row(f"SAM {found.weights.model}", f"{found.weights.path}: {found.weights.state}")
+    if found.backbone is not None:
+        yield _row(found.backbone.name, f"{found.backbone.path}: {found.backbone.state}")
 
 
 def _files(found: Examination) -> Iterator[str]:
@@ -104,7 +106,7 @@ def _share(finding: Finding) -> str:
     return f"{finding.count} of {finding.of} " if finding.of >= finding.count else f"{finding.count} "
 
 
-def _ending(errors: Sequence[Finding]) -> Iterator[str]:
+def ending(errors: Sequence[Finding]) -> Iterator[str]:
     if not errors:
         yield "Nothing has to be fixed."
         return

@@ -19,6 +19,7 @@ def use_torch(device: str | None) -> dict[str, Any]:
 
     torch.zeros(2).sum().item()
     found: dict[str, Any] = {"build": torch.version.cuda, "mps": torch.backends.mps.is_available(), "cuda": []}
+    found["hub"] = torch.hub.get_dir()
     for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         free, total = torch.cuda.mem_get_info(index)
         found["cuda"].append({"name": torch.cuda.get_device_name(index), "free": free, "total": total})

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sapnet_pipe.data.checks.findings import Finding, Findings
 from sapnet_pipe.data.errors import FaultKind
+from sapnet_pipe.pipeline.doctor.backbone_weights import BackboneWeights, check_backbone_weights
 from sapnet_pipe.pipeline.doctor.estimate import Estimate, estimate_bags
 from sapnet_pipe.pipeline.doctor.machine import Machine, free_disk, gigabytes, look_at_machine
 from sapnet_pipe.pipeline.doctor.packages import OPTIONAL, REQUIRED, Package, check_packages, our_version, table_of
@@ -28,6 +29,7 @@ class Examination:
     """All that was found.
 
     Attributes:
+        weights, backbone: Of SAM, for stage one, and of the ResNet of stages two and three; None without torch.
         disk_free: Bytes free in the working directory.
         files: What was checked, by option.
         estimate: Of stage one; None without points.
@@ -38,6 +40,7 @@ class Examination:
     probes: Mapping[str, Probe]
     machine: Machine
     weights: SamWeights
+    backbone: BackboneWeights | None
     disk_free: int | None
     files: Mapping[str, "CheckedFile"]
     estimate: Estimate | None
@@ -47,12 +50,14 @@ class Examination:
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form."""
         weights = asdict(self.weights) | {"path": str(self.weights.path)}
+        backbone = None if self.backbone is None else asdict(self.backbone) | {"path": str(self.backbone.path)}
         return {
             "ok": not self.errors,
             "version": self.version,
             "packages": {package.module: asdict(package) for package in self.packages},
             "machine": asdict(self.machine) | {"device": self.machine.device},
             "sam": weights,
+            "backbone": backbone,
             "disk_free": self.disk_free,
             "files": {name: _file_dict(checked) for name, checked in self.files.items()},
             "estimate": self.estimate.to_dict() if self.estimate else None,
@@ -85,13 +90,14 @@ def examine(
     if "speed_error" in torch:
         findings.add(_NO_DEVICE, "--device", f"{device}: {torch['speed_error'].partition('. ')[0][:200]}")
     weights = check_sam_weights(sam, checkpoint, findings)
+    backbone = None if "hub" not in torch else check_backbone_weights(Path(torch["hub"]), findings)
     files = _check_files(points, images, labels, probes, decode, quiet, findings)
     estimate = _estimate(files.get("points"), torch, sam, recipe)
     disk = free_disk(Path.cwd())
     if estimate is not None and disk is not None and disk < 1.2 * estimate.bytes:
         findings.add(_NO_ROOM, Path.cwd(), f"about {gigabytes(estimate.bytes)} are needed, {gigabytes(disk)} are free")
     return Examination(
-        our_version(), packages, probes, look_at_machine(torch), weights, disk, files, estimate,
+        our_version(), packages, probes, look_at_machine(torch), weights, backbone, disk, files, estimate,
         findings.errors(), findings.warnings(),
     )  # fmt: skip
 

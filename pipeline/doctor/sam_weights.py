@@ -7,7 +7,8 @@ from sapnet_pipe.data.checks.findings import Findings
 from sapnet_pipe.data.errors import FaultKind, UserError
 from sapnet_pipe.data.files import sha256_file
 from sapnet_pipe.pipeline.doctor.machine import free_disk, gigabytes
-from sapnet_pipe.stages.bags.sam.checkpoints import OFFICIAL, TINY_WEIGHTS, cache_folder
+from sapnet_pipe.pipeline.doctor.reach import is_within_reach
+from sapnet_pipe.stages.bags.sam.checkpoints import BASE_URL, OFFICIAL, TINY_WEIGHTS, cache_folder
 
 _BYTES = {"vit_b": 375_042_383, "vit_l": 1_249_524_607, "vit_h": 2_564_550_879}  # of the published files
 
@@ -20,6 +21,12 @@ _DAMAGED = FaultKind(
     error=False,
 )
 _NO_ROOM = FaultKind("no-room-for-checkpoint", "does not fit on the disk", "Free space, or set SAPNET_CACHE")
+_OUT_OF_REACH = FaultKind(
+    "checkpoint-out-of-reach",
+    "is not there and cannot be downloaded from here, but generate-bags needs it: put it there, or give --checkpoint",
+    "Put it there, or give a file with --checkpoint",
+    error=False,
+)
 _UNKNOWN = FaultKind(
     "checkpoint-unknown",
     "is none of the published files (fine, if it is your own)",
@@ -49,7 +56,11 @@ def check_sam_weights(model: str, checkpoint: Path | None, findings: Findings) -
         free, needed = free_disk(path), _BYTES[model]
         if free is not None and free < needed:
             findings.add(_NO_ROOM, path, f"{gigabytes(needed)} are needed, {gigabytes(free)} are free")
-        return SamWeights(model, path, None, f"not there yet: downloaded on first use ({gigabytes(needed)})")
+        url = f"{BASE_URL}/{OFFICIAL[model].file}"
+        if is_within_reach(url):
+            return SamWeights(model, path, None, f"not there yet: downloaded on first use ({gigabytes(needed)})")
+        findings.add(_OUT_OF_REACH, path, f"no answer from {url}")
+        return SamWeights(model, path, None, "not there, and cannot be downloaded from here")
     if sha256_file(path) == OFFICIAL[model].sha256:
         return SamWeights(model, path, path.stat().st_size, "the published file (sha256 checked)")
     findings.add(_DAMAGED, path, f"{gigabytes(path.stat().st_size)}, sha256 differs")

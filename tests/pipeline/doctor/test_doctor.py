@@ -13,6 +13,7 @@ import pytest
 from sapnet_pipe.data.checks.findings import Findings
 from sapnet_pipe.data.files import sha256_file
 from sapnet_pipe.pipeline.cli import run
+from sapnet_pipe.pipeline.doctor.backbone_weights import check_backbone_weights
 from sapnet_pipe.pipeline.doctor.estimate import estimate_bags, spoken_time
 from sapnet_pipe.pipeline.doctor.packages import (
     OPTIONAL,
@@ -89,8 +90,12 @@ def test_what_is_wrong_ends_the_page_and_the_command_with_2(toy: Path, capsys: p
     assert kinds == {"points-off-image", "masks-bytes-as-text", "photographs-missing"}
 
 
-def test_quiet_prints_nothing_but_still_tells_by_the_exit_code(toy: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_quiet_prints_only_what_has_to_be_fixed(toy: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert run(["doctor", "--points", "none.json", "--quiet"]) == 2
+    said = capfd.readouterr()
+    assert said.out == ""
+    assert "To fix, most urgent first (1)" in said.err
+    assert "none.json" in said.err
     assert run(["doctor", "--quiet"]) == 0
     said = capfd.readouterr()
     assert said.out == said.err == ""
@@ -216,6 +221,7 @@ def test_torchvision_goes_with_the_torch_of_its_release() -> None:
 def test_weights_are_told_by_their_checksum(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SAPNET_CACHE", str(tmp_path))
     monkeypatch.setitem(OFFICIAL, "vit_b", OfficialCheckpoint("b.pth", sha256_file(TINY_WEIGHTS)))
+    monkeypatch.setattr("sapnet_pipe.pipeline.doctor.sam_weights.is_within_reach", lambda url: url.endswith("/b.pth"))
     findings = Findings()
     assert "downloaded on first use" in check_sam_weights("vit_b", None, findings).state
     (tmp_path / "b.pth").write_bytes(TINY_WEIGHTS.read_bytes())
@@ -227,6 +233,23 @@ def test_weights_are_told_by_their_checksum(tmp_path: Path, monkeypatch: pytest.
     assert [found.kind.name for found in findings.warnings()] == ["checkpoint-damaged"]
     check_sam_weights("vit_h", TINY_WEIGHTS, findings)  # whose checksum is said to be vit_b's here
     assert [found.kind.name for found in findings.errors()] == ["checkpoint-of-another-sam"]
+
+
+def test_weights_that_cannot_be_had_are_told_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAPNET_CACHE", str(tmp_path))
+    for module in ("sam_weights", "backbone_weights"):
+        monkeypatch.setattr(f"sapnet_pipe.pipeline.doctor.{module}.is_within_reach", lambda url: False)
+    findings = Findings()
+    assert "cannot be downloaded" in check_sam_weights("vit_b", None, findings).state
+    assert "cannot be downloaded" in check_backbone_weights(tmp_path, findings).state
+    assert [found.kind.name for found in findings.warnings()] == [
+        "checkpoint-out-of-reach",
+        "backbone-weights-out-of-reach",
+    ]
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "resnet50-0676ba61.pth").write_bytes(b"half")
+    check_backbone_weights(tmp_path, findings)
+    assert [found.kind.name for found in findings.errors()] == ["backbone-weights-damaged"]
 
 
 def test_weights_that_find_no_room_must_be_fixed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
