@@ -107,6 +107,7 @@ def _share(finding: Finding) -> str:
 
 
 def ending(errors: Sequence[Finding]) -> Iterator[str]:
+    """What has to be fixed, the last lines of the page."""
     if not errors:
         yield "Nothing has to be fixed."
         return

@@ -3,7 +3,7 @@
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -19,9 +19,9 @@ class Interruption:
         asked: By which signal; None as long as nobody has.
     """
 
-    def __init__(self, quiet: bool) -> None:
+    def __init__(self, quiet: bool, tell: Callable[[], None]) -> None:
         self.asked: int | None = None
-        self._quiet = quiet
+        self._quiet, self._tell = quiet, tell
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal: note the first, end at once for its repetition.
@@ -29,6 +29,7 @@ class Interruption:
         Another signal than the first is no repetition: torchrun passes a Ctrl-C, which its processes have had from the
         terminal, on to them as SIGTERM.
         """
+        self._tell()
         if self.asked == number:
             raise KeyboardInterrupt
         if self.asked is None:
@@ -38,13 +39,13 @@ class Interruption:
 
 
 @contextmanager
-def finishing_steps(*, quiet: bool) -> Iterator[Interruption]:
-    """Hold Ctrl-C and SIGTERM back: inside, `Interruption.asked` tells of them.
+def finishing_steps(*, quiet: bool, tell: Callable[[], None] = lambda: None) -> Iterator[Interruption]:
+    """Hold Ctrl-C and SIGTERM back: inside, `Interruption.asked` tells of them, and `tell` is called at each.
 
     What was asked for and not obeyed inside, by a KeyboardInterrupt, is passed on at the end to who handles the signals
     outside. Signals that are ignored stay so (a shell's "&"), and threads other than the main one have none to handle.
     """
-    interruption = Interruption(quiet)
+    interruption = Interruption(quiet, tell)
     before: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
         before = {number: signal.getsignal(number) for number in _SIGNALS}

@@ -36,6 +36,7 @@ from sapnet_pipe.stages.segment.pixel_format import OUR_PIXELS
 from sapnet_pipe.stages.segment.weights.model_file import ModelDescription, save_model
 from sapnet_pipe.stages.training.cores import available_cores
 from sapnet_pipe.stages.training.devices import pick_device
+from sapnet_pipe.stages.training.interruption import Interruption, finishing_steps
 from sapnet_pipe.stages.training.run_files import (
     DETECTRON2_CONFIG,
     DETECTRON2_FAULT,
@@ -116,7 +117,7 @@ def _launch(job: Job) -> dict[str, Any]:
         (job.out / name).unlink(missing_ok=True)
     write_bytes(job.out / DETECTRON2_CONFIG, settings.dump().encode())
     try:
-        with _environment(settings.MODEL.DEVICE):
+        with _environment(settings.MODEL.DEVICE), _passing_on_signals(processes):
             launch(_work, processes, dist_url="auto", args=(job,))
     except (ProcessRaisedException, ProcessExitedException) as error:
         if (job.out / DETECTRON2_FAULT).is_file():
@@ -187,9 +188,10 @@ def _train(job: Job, settings: CfgNode) -> None:
         truth = str(job.out / INFERENCE_TRUTH)
         register_images(VALIDATION, job.val_records, job.val_images, job.labels.categories, json_file=truth)
     try:
-        trainer = _trainer(job, settings)
-        trainer.resume_or_load(job.resume)
-        trainer.train()
+        with finishing_steps(quiet=job.quiet or not comm.is_main_process()) as interruption:
+            trainer = _trainer(job, settings, interruption)
+            trainer.resume_or_load(job.resume)
+            trainer.train()
     except FloatingPointError as error:
         hint = "Lower train.lr, lengthen train.warmup_iterations, or set train.precision to 32-true"
         raise UserError(job.out / METRICS, "loss", "NaN or infinite", str(error), hint) from error
@@ -202,16 +204,36 @@ def _train(job: Job, settings: CfgNode) -> None:
         write_json(job.out / DETECTRON2_RESULT, result)
 
 
-def _trainer(job: Job, settings: CfgNode) -> Trainer:
+def _trainer(job: Job, settings: CfgNode, interruption: Interruption) -> Trainer:
     """The trainer; what Detectron2 says of an option only when it builds something of it becomes a UserError."""
     try:
-        return Trainer(settings, job.description, log_every=job.config.train.log_every, quiet=job.quiet)
+        return Trainer(settings, job.description, job.config.train, interruption=interruption, quiet=job.quiet)
     except (AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
         if not job.config.detectron2.options:
             raise
         problem = f"of which Detectron2 refuses one ({type(error).__name__}: {error})"
         hint = "Correct the option, or leave it out"
         raise UserError("settings", "detectron2", job.config.detectron2.options, problem, hint) from error
+
+
+@contextlib.contextmanager
+def _passing_on_signals(processes: int) -> Iterator[None]:
+    """Wait for children who finish their step; a single process does so itself.
+
+    They are told by SIGTERM, which is no repetition of a Ctrl-C that they have had from the terminal.
+    """
+    if processes == 1:
+        yield
+        return
+
+    def tell() -> None:
+        for child in multiprocessing.active_children():
+            child.terminate()
+
+    with finishing_steps(quiet=True, tell=tell) as interruption:
+        yield
+        if interruption.asked is not None:
+            raise KeyboardInterrupt
 
 
 @contextlib.contextmanager

@@ -15,8 +15,11 @@ from torch import nn
 from sapnet_pipe.stages.segment.detectron2.loader import CheckedLoader, train_loader
 from sapnet_pipe.stages.segment.detectron2.mapper import MaskMapper
 from sapnet_pipe.stages.segment.detectron2.solver import build_lr_scheduler, build_optimizer
+from sapnet_pipe.stages.segment.detectron2.stopping import Checkpoints, Records
 from sapnet_pipe.stages.segment.detectron2.writers import Checkpointer, Progress, RunRecords, cut_back
 from sapnet_pipe.stages.segment.weights.model_file import ModelDescription
+from sapnet_pipe.stages.training.config import TrainConfig
+from sapnet_pipe.stages.training.interruption import Interruption
 from sapnet_pipe.stages.training.run_files import DETECTRON2_METRICS, INFERENCE, METRICS
 
 CHECKPOINTS_KEPT = 2
@@ -28,12 +31,21 @@ class Trainer(DefaultTrainer):
     Args:
         cfg: Of `config_of`; its data sets are registered.
         description: Goes into every checkpoint.
-        log_every: Steps between records of all the metric files.
+        train: Of the settings: how often records are written, and checkpoints by the clock.
+        interruption: Whether this process was asked to end.
     """
 
-    def __init__(self, cfg: CfgNode, description: ModelDescription, *, log_every: int, quiet: bool) -> None:
-        self._description, self._log_every, self._quiet = description, log_every, quiet
-        self.records = RunRecords(Path(cfg.OUTPUT_DIR) / METRICS, log_every)
+    def __init__(
+        self,
+        cfg: CfgNode,
+        description: ModelDescription,
+        train: TrainConfig,
+        *,
+        interruption: Interruption,
+        quiet: bool,
+    ) -> None:
+        self._description, self._train, self._interruption, self._quiet = description, train, interruption, quiet
+        self.records = RunRecords(Path(cfg.OUTPUT_DIR) / METRICS, train.log_every)
         super().__init__(cfg)
         if cfg.SOLVER.AMP.ENABLED:
             self._trainer.precision = getattr(torch, cfg.SOLVER.AMP.PRECISION)
@@ -52,16 +64,20 @@ class Trainer(DefaultTrainer):
         self.checkpointer = Checkpointer(
             self.model, self.cfg.OUTPUT_DIR, self._description, trainer=weakref.proxy(self)
         )
-        result: list[Any] = [hooks.IterationTimer(), hooks.LRScheduler()]
-        if comm.is_main_process():
-            period = self.cfg.SOLVER.CHECKPOINT_PERIOD
-            result.append(hooks.PeriodicCheckpointer(self.checkpointer, period, max_to_keep=CHECKPOINTS_KEPT))
-        result.append(hooks.EvalHook(self.cfg.TEST.EVAL_PERIOD, self._evaluate))
+        evaluation = hooks.EvalHook(self.cfg.TEST.EVAL_PERIOD, self._evaluate)
+        result: list[Any] = [hooks.IterationTimer(), hooks.LRScheduler(), evaluation]
         if comm.is_main_process():
             if not self._quiet:
                 result.append(Progress())
-            result.append(hooks.PeriodicWriter(self.build_writers(), period=self._log_every))
-        return result
+            result.append(Records(self.build_writers(), period=self._train.log_every))
+        checkpoints = Checkpoints(
+            self.checkpointer,
+            self.cfg.SOLVER.CHECKPOINT_PERIOD,
+            CHECKPOINTS_KEPT,
+            minutes=self._train.checkpoint_minutes,
+            interruption=self._interruption,
+        )
+        return [*result, checkpoints]  # the last, since it may end the training
 
     def build_writers(self) -> list[Any]:
         """metrics.json, TensorBoard events and log lines as Detectron2 has them, and metrics.jsonl."""

@@ -83,8 +83,8 @@ def test_the_run_folder_has_detectron2s_names_and_ours(tmp_path, labels):
     assert not [name for name in DatasetCatalog.list() if name.startswith("sapnet_pipe")]
 
 
-def _killed(labels: Path, out: Path, step: int, config: str) -> int:
-    """Train in a process of its own that kills itself at the `step`-th loss; returns its exit code."""
+def _killed(labels: Path, out: Path, step: int, config: str, number: int = signal.SIGKILL) -> int:
+    """Train in a process of its own that sends itself a signal at the `step`-th loss; returns its exit code."""
     code = f"""
 import os, signal
 from pathlib import Path
@@ -96,7 +96,7 @@ def dying(*args, **options):
     global count
     count += 1
     if count == {step}:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), {int(number)})
     return plain(*args, **options)
 meta_arch.solov2_losses = dying
 labels = Path({str(labels)!r})
@@ -124,6 +124,30 @@ def test_a_killed_training_resumes_with_iteration_optimiser_schedule_and_data_wh
         assert [entry[name] for entry in one] == [entry[name] for entry in other]
     steps = [json.loads(line)["iteration"] for line in (out / "metrics.json").read_text().splitlines()]
     assert steps == sorted(set(steps))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_training_goes_on_from_the_step_that_it_finished(tmp_path, labels, number):
+    settings = {"train": {**ALL_STEPS, "max_iterations": 6, "log_every": 4, "checkpoint_every": 100}}
+    train(tmp_path, labels, "whole", **settings)
+    out = tmp_path / "stopped"
+    out.mkdir()
+    options = ", ".join(f"{key}={value!r}" for key, value in settings.items())
+    assert _killed(labels, out, 3, options, number) == -signal.SIGINT  # how Python ends on KeyboardInterrupt
+    assert (out / "last_checkpoint").read_text() == "model_0000002.pth"
+    assert not (out / "metrics.jsonl").exists()  # no record of half a window
+    train(tmp_path, labels, "stopped", resume=True, **settings)
+    whole, stopped = weights(tmp_path / "whole"), weights(out)
+    assert all(torch.equal(whole[key], stopped[key]) for key in whole)
+    assert [entry["iteration"] for entry in _records(out)] == [4, 6]
+
+
+def test_a_checkpoint_is_due_by_the_clock_as_well(tmp_path, labels):
+    train(tmp_path, labels, "run", train={**ALL_STEPS, "max_iterations": 3, "checkpoint_every": 100,
+                                          "checkpoint_minutes": 1e-9})  # fmt: skip
+    assert {path.name for path in (tmp_path / "run").glob("model_0*.pth")} == {
+        "model_0000001.pth", "model_0000002.pth"
+    }  # fmt: skip
 
 
 @pytest.mark.slow

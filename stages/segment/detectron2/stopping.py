@@ -1,0 +1,54 @@
+"""Checkpoints between Detectron2's steps: by their number, by the clock, and when the user ends the run."""
+
+import time
+from typing import Any
+
+import torch
+from detectron2.engine import hooks
+from detectron2.utils import comm
+
+from sapnet_pipe.stages.training.distributed import any_rank
+from sapnet_pipe.stages.training.interruption import Interruption
+
+
+class Checkpoints(hooks.PeriodicCheckpointer):
+    """Detectron2's hook, which also saves by the clock and before an interruption ends the training.
+
+    Args:
+        checkpointer, period, max_to_keep: As Detectron2's.
+        minutes: After which a checkpoint is due in any case; 0 leaves it to the steps.
+        interruption: Whether this process was asked to end.
+    """
+
+    def __init__(
+        self, checkpointer: Any, period: int, max_to_keep: int, *, minutes: float, interruption: Interruption
+    ) -> None:
+        super().__init__(checkpointer, period, max_to_keep=max_to_keep)
+        self._steps, self._seconds, self._interruption = period, 60 * minutes, interruption
+        self._saved = time.perf_counter()
+
+    def after_step(self) -> None:
+        """Save if that is due. Raises: KeyboardInterrupt, the checkpoint being there, if a process was asked to end."""
+        device = torch.device(self.trainer.cfg.MODEL.DEVICE)
+        stopping = any_rank(self._interruption.asked is not None, device)
+        late = self._seconds and time.perf_counter() - self._saved >= self._seconds
+        self.period = 1 if stopping or late else self._steps
+        if (self.trainer.iter + 1) % self.period == 0:
+            self._saved = time.perf_counter()
+        if comm.is_main_process():
+            super().after_step()
+        if stopping:
+            comm.synchronize()  # the checkpoint is there
+            raise KeyboardInterrupt
+
+
+class Records(hooks.PeriodicWriter):
+    """Detectron2's hook, which leaves the steps since the last record to the run that goes on with them."""
+
+    def after_train(self) -> None:
+        """Write what is left if the training is at its end, and close the files."""
+        if self.trainer.iter + 1 >= self.trainer.max_iter:
+            super().after_train()
+            return
+        for writer in self._writers:
+            writer.close()
