@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from sapnet_pipe.data.files import atomic_path, disk_errors
 
-_SCORES, _BOX = pa.list_(pa.float32()), pa.list_(pa.float32(), 4)
+# Boxes too are lists of any length: pyarrow 16 to 25 do not read a null among lists of a fixed one.
+_SCORES = _BOX = pa.list_(pa.float32())
 _ROWS_PER_GROUP = 4096
 
 
@@ -137,11 +138,13 @@ def _table(points: Selection) -> pa.Table:
 def _array(values: NDArray | None, kind: pa.DataType, offsets: pa.Array, rows: int) -> pa.Array:
     if values is None:
         return pa.nulls(rows, kind)
-    if kind == _SCORES:
+    if kind == _SCORES and values.ndim == 1:
         return pa.ListArray.from_arrays(offsets, pa.array(values, pa.float32()))
     if kind == _BOX:
-        flat = pa.array(np.ascontiguousarray(values, np.float32).reshape(-1), pa.float32())
-        return pa.FixedSizeListArray.from_arrays(flat, 4, mask=pa.array(np.isnan(values).any(axis=1)))
+        missing = np.isnan(values).any(axis=1)
+        ends = np.cumsum(np.where(missing, 0, values.shape[1]))
+        starts = pa.array(np.concatenate([[0], ends]).astype(np.int32), mask=np.append(missing, False))
+        return pa.ListArray.from_arrays(starts, pa.array(values[~missing].reshape(-1).astype(np.float32)))
     missing = np.isnan(values) if pa.types.is_floating(kind) else None
     if kind in (pa.int8(), pa.int32()) and values.dtype == np.int64:  # an index or a rule
         missing = values < 0

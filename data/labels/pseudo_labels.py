@@ -1,9 +1,9 @@
 """Pseudo labels: a COCO instance file with one chosen mask per point, and why it was chosen.
 
-pycocotools, Detectron2, torchvision and supervision read the file unchanged. Beyond COCO's keys an annotation has
-``score``, ``confidence``, ``source``, ``point``, ``bag_index``, ``runner_up``, ``psm_score``, ``prm_score``,
-``margin``, ``box_prm`` (XYXY; null where the method makes none) and ``alternates``, the bag's other masks that train
-beside the chosen one.
+pycocotools, Detectron2, torchvision, supervision and FiftyOne read the file unchanged. Beyond COCO's keys an annotation
+has ``score``, ``mask_confidence`` (FiftyOne refuses a ``confidence`` beside the score), ``source``, ``point``,
+``bag_index``, ``runner_up``, ``psm_score``, ``prm_score``, ``margin``, ``box_prm`` (XYXY; null where the method makes
+none) and ``alternates``, the bag's other masks that train beside the chosen one.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -62,7 +62,8 @@ class PseudoLabel:
     source: str | None = None
 
 
-_SURENESS = ("confidence", "score")
+_CONFIDENCE = "mask_confidence"
+_SURENESS = (_CONFIDENCE, "confidence", "score")  # the second is what earlier versions wrote
 _SCORE = FaultKind("scores", "annotations have a score that is not a number", "Give one, or none")
 _NO_ALTERNATES = FaultKind("alternates", "alternates are not lists of masks", "Give a list of RLE, or none")
 
@@ -120,7 +121,7 @@ def alternates_of(annotation: InstanceAnnotation, image: ImageRecord, *, file: P
 
 
 def confidence_of(annotation: InstanceAnnotation, *, file: Path) -> float | None:
-    """How sure the label is: its ``confidence``, else its ``score``; None if it has neither, as true masks.
+    """How sure the label is: its ``mask_confidence``, else its ``score``; None if it has neither, as true masks.
 
     Raises: UserError for a value that is not a finite number.
     """
@@ -166,7 +167,7 @@ def _entries(labels: Iterable[PseudoLabel], images: Mapping[int, ImageRecord]) -
             "area": area,
             "iscrowd": 0,
             "score": _number(label.score),
-            "confidence": _number(label.confidence),
+            _CONFIDENCE: _number(label.confidence),
             "source": label.source,
             "point": [_number(value) for value in label.point_xy],
             "bag_index": int(label.bag_index),

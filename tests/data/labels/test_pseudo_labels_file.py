@@ -68,7 +68,7 @@ def test_an_annotation_holds_mask_box_area_and_the_reasons(labels_file):
         "area": 20,
         "iscrowd": 0,
         "score": 0.3,
-        "confidence": 0.75,
+        "mask_confidence": 0.75,
         "source": "sapnet",
         "point": [3.5, 4.25],
         "bag_index": 2,
@@ -119,7 +119,8 @@ def test_a_score_that_is_not_finite_is_never_written(tmp_path):
     [
         ("score", "high", "annotation 30.score = high"),
         ("score", float("nan"), "annotation 30.score = nan"),
-        ("confidence", "sure", "annotation 30.confidence = sure"),
+        ("mask_confidence", "sure", "annotation 30.mask_confidence = sure"),
+        ("confidence", "sure", "annotation 30.confidence = sure"),  # of an earlier version
         ("alternates", {}, "annotation 30.alternates = {}"),
         ("alternates", [None], "annotation 30.alternates[0] = None"),
         ("alternates", [{"size": [8, 8], "counts": "0"}], "annotation 30.alternates[0].size = [8, 8]"),

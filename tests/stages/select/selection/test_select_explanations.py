@@ -43,8 +43,8 @@ def test_every_point_is_explained_by_the_scores_of_every_mask_at_every_step(tmp_
         assert not row["reassigned"]
         for name in ("bag_index", "runner_up"):
             assert row[name] == label[name]
-        for name in ("margin", "score", "confidence"):
-            assert row[name] == pytest.approx(label[name], rel=1e-6)
+        for name, key in (("margin", "margin"), ("score", "score"), ("confidence", "mask_confidence")):
+            assert row[name] == pytest.approx(label[key], rel=1e-6)
         assert label["psm_score"] == pytest.approx(row["pdg_score"][chosen], rel=1e-6)
         assert label["prm_score"] == pytest.approx(row["prm_score"][chosen], rel=1e-6)
         assert label["source"] == "sapnet"
