@@ -23,7 +23,7 @@ from sapnet_pipe.stages.training.backbone_config import (
     ResNetName,
     imagenet_url,
 )
-from sapnet_pipe.stages.training.checkpoint import load_tensors
+from sapnet_pipe.stages.training.checkpoint import load_tensors, unwrapped
 from sapnet_pipe.stages.training.resnet import ResNetTrunk, group_norm
 
 Config = TypeVar("Config", bound=BackboneConfig)
@@ -110,8 +110,7 @@ def build_resnet_fpn(
     if weights == IMAGENET:
         load_trunk(trunk, _imagenet_state(name, width), f"imagenet weights of {name}")
     elif weights not in (None, "none"):
-        content = load_tensors(Path(weights))
-        load_trunk(trunk, content.get("model", content.get("state_dict", content)), weights)
+        load_trunk(trunk, unwrapped(load_tensors(Path(weights))), weights)
     trunk.freeze(freeze_stages)
     return ResNetFpn(trunk, fpn_channels, fpn_norm)
 

@@ -91,6 +91,19 @@ def load_tensors(path: Path, map_location: str | torch.device = "cpu") -> dict[s
     return content
 
 
+def unwrapped(content: dict[str, Any]) -> dict[str, Any]:
+    """The weights in what `load_tensors` read, without what training tools put around them.
+
+    They may lie in ``model``, ``state_dict`` or ``model_state``, and all their names may begin with ``module.`` (of
+    distributed training) or ``sam.``.
+    """
+    content = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), dict)), content)
+    for prefix in _PREFIXES:
+        if content and all(str(key).startswith(prefix) for key in content):
+            content = {key.removeprefix(prefix): value for key, value in content.items()}
+    return content
+
+
 def _why_not_tensors(error: Exception) -> str:
     """Torch's own words run over many lines and advise to load the file without care."""
     if isinstance(error, pickle.UnpicklingError):
@@ -121,4 +134,5 @@ def load_weights(model: torch.nn.Module, state: dict[str, Any], path: Path) -> N
 _FIELDS = tuple(Checkpoint.__dataclass_fields__)
 _NUMBERS, _MOST = ("iteration", "seed", "metrics_bytes"), 1 << 53
 _REQUIRED = tuple(name for name in _FIELDS if name != "progress")
+_WRAPPERS, _PREFIXES = ("model", "state_dict", "model_state"), ("module.", "sam.")
 _HINT = "Give another checkpoint, or train again into a new folder"

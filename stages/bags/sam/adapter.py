@@ -25,7 +25,7 @@ from sapnet_pipe.stages.bags.sam.exact_encoder import ExactEncoder
 from sapnet_pipe.stages.bags.sam.fast_encoder import compiled, speed_up_encoder
 from sapnet_pipe.stages.bags.sam.mask_enlarging import MaskEnlarger, innermost_points, pooled_features
 from sapnet_pipe.stages.bags.tiny_sam.model import build_tiny_sam
-from sapnet_pipe.stages.training.checkpoint import load_tensors
+from sapnet_pipe.stages.training.checkpoint import load_tensors, unwrapped
 
 _WIDTH_KEY = "image_encoder.pos_embed"
 _WIDTHS = {768: "vit_b", 1024: "vit_l", 1280: "vit_h", 128: "tiny"}
@@ -190,7 +190,7 @@ def load_sam(model: str, path: Path, device: torch.device, options: SamOptions =
         model: ``tiny``, ``vit_b``, ``vit_l`` or ``vit_h``.
     Raises: UserError if the file is missing, truncated, holds code, or holds another architecture.
     """
-    state = load_tensors(path)
+    state = unwrapped(load_tensors(path))
     sam = build_tiny_sam() if model == "tiny" else sam_model_registry[model]()
     _check_architecture(model, sam.state_dict(), state, path)
     sam.load_state_dict(state)

@@ -18,6 +18,7 @@ from sapnet_pipe.stages.bags.sam.checkpoints import (
     checkpoint_path,
     checkpoint_sha256,
 )
+from sapnet_pipe.stages.training.checkpoint import unwrapped
 
 CPU = torch.device("cpu")
 
@@ -190,3 +191,20 @@ def test_without_a_network_the_message_says_what_to_give(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"could not be downloaded.*--checkpoint, or put it at"):
         checkpoint_path("vit_h", None, quiet=True)
     assert not list((tmp_path / "cache").glob("*"))
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        pytest.param(lambda state: {"model": state, "epoch": 3}, id="model"),
+        pytest.param(lambda state: {"state_dict": state}, id="state_dict"),
+        pytest.param(lambda state: {"model_state": state, "optimizer_state": {}}, id="model_state"),
+        pytest.param(lambda state: {f"module.sam.{key}": value for key, value in state.items()}, id="prefixes"),
+    ],
+)
+def test_weights_that_training_tools_have_wrapped_are_unwrapped(wrap):
+    state = torch.load(TINY_WEIGHTS, weights_only=True)
+    found = unwrapped(wrap(state))
+    assert list(found) == list(state)
+    assert all(found[key] is state[key] for key in state)
+    assert unwrapped({}) == {}
