@@ -38,6 +38,7 @@ def write_coco(
     """
     image_entries = (
         {"id": image.image_id, "file_name": image.file_name, "height": image.height, "width": image.width}
+        | ({} if image.text_id is None else {"text_id": image.text_id})
         for image in images
     )
     category_entries = ({"id": category.category_id, "name": category.name} for category in categories)

@@ -46,7 +46,6 @@ INVERTED = _kind("inverted", "begin with the object; COCO's runs begin with back
 SWAPPED_SIZE = _kind("size-swapped", "have size = [width, height]", "Write size as [height, width]")
 OTHER_SIZE = _kind("of-another-size", "are of another size than their image", "Give masks in the image's own size")
 NO_SIZE = _kind("without-size", "are RLE without a size", "Add size: [height, width]")
-PAIRS = _kind("polygon-pairs", "are polygons of [x, y] pairs", "Write each polygon as one list x1, y1, x2, y2, ...")
 FLAT = _kind("polygon-flat", "are one flat polygon, not a list of polygons", "Put another pair of brackets around it")
 FLOATS = _kind("float-runs", "have runs that are not whole numbers", "Write the runs as whole numbers")
 
@@ -107,11 +106,8 @@ def _of_list(values: list[Any], height: int, width: int) -> FaultKind | None:
         return _of_runs(values, height, width) or (FLAT if len(values) >= 6 and not len(values) % 2 else None)
     if not all(isinstance(value, list) for value in values):
         return None
-    if len(values) == height and all(len(row) == width for row in values) and _is_binary(values[0]):
-        return DENSE
-    inner = values[0] if values[0] and isinstance(values[0][0], list) else values
-    pairs = all(isinstance(pair, list) and len(pair) == 2 and type(pair[0]) in (int, float) for pair in inner)
-    return PAIRS if pairs and len(inner) >= 3 else None
+    dense = len(values) == height and all(len(row) == width for row in values) and _is_binary(values[0])
+    return DENSE if dense else None
 
 
 def _of_runs(values: list[Any], height: int, width: int) -> FaultKind | None:

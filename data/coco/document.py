@@ -3,11 +3,11 @@
 Where the report of faults does not raise, the reader goes on: a size at fault becomes 0, a file name empty; an id stays
 as it is in the file, so that annotations still find their image; an entry that is not an object is passed over.
 
-What other readers of COCO take is taken: whole numbers written as 3.0, an `iscrowd` of null, and sizes that are missing
-where the photographs can tell them.
+What other readers of COCO take is taken: whole numbers written as 3.0, image ids that are text, an `iscrowd` of null,
+and sizes that are missing where the photographs can tell them.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from sapnet_pipe.data.files import read_json
 from sapnet_pipe.data.photo_names import check_file_name, is_text
 
 MAX_ID = 2**63 - 1
+_DIGITS = 19  # as many make more than MAX_ID
 UNKNOWN_ID = -MAX_ID - 1  # not an id: stands for one that was reported
 MAX_CATEGORY_ID = 2**31 - 1
 MAX_SIDE = 2**31 - 1
@@ -28,6 +29,11 @@ _IMAGE_ID = FaultKind(
     "image-ids",
     "images have no whole number as id",
     "Give 'id' as a whole number, and the annotations' 'image_id' with it",
+)
+_TEXT_ID = mended(
+    "image-ids-text",
+    "images have a text as id",
+    "A number is taken in its place, and the text written beside it as text_id",
 )
 _IMAGE_TWICE = FaultKind("image-ids-clash", "images have the id of another image", "Give every image its own id")
 _SIZE = FaultKind("image-sizes", "images have no whole width and height", "Give width and height in pixels")
@@ -63,12 +69,17 @@ SizeOf = Callable[[str, str], tuple[int, int]]
 
 @dataclass(frozen=True, slots=True)
 class ImageRecord:
-    """One image as its annotation file describes it; `file_name` is relative to the image folder."""
+    """One image as its annotation file describes it; `file_name` is relative to the image folder.
+
+    Attributes:
+        text_id: What stands for `image_id` in a file whose ids are text; None if they are numbers.
+    """
 
     image_id: int
     file_name: str
     height: int
     width: int
+    text_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +133,9 @@ def parse_document(
     if not isinstance(root, dict):
         raise UserError(path, "content", type(root).__name__, "which is not a COCO object", "Give a COCO JSON file")
     images, categories = read_head(root, report, size_of)
+    numbers = {image.text_id: image.image_id for image in images.values() if image.text_id is not None}
+    if numbers:
+        _number_images_of(root.get("annotations"), numbers)
     document = CocoDocument(path, images, categories, _list(root, "annotations", report))
     known, seen = {category.category_id for category in categories}, set[int]()
     for index, entry in document.entries():
@@ -159,10 +173,15 @@ def _list(root: dict[str, Any], key: str, report: FaultReport) -> list[dict[str,
 def read_images(root: dict[str, Any], report: FaultReport, size_of: SizeOf | None = None) -> dict[int, ImageRecord]:
     """The images of a parsed file by ascending id; see `read_document`."""
     images: dict[int, ImageRecord] = {}
-    for index, entry in enumerate(_list(root, "images", report)):
+    entries = _list(root, "images", report)
+    numbers = _numbers_of_texts([entry.get("id") for entry in entries if type(entry) is dict])
+    for index, entry in enumerate(entries):
         if type(entry) is not dict:
             continue
-        where = f"images[{index}]"
+        where, text_id = f"images[{index}]", entry.get("id") if numbers else None
+        if text_id is not None:
+            report(_TEXT_ID, f"{where}.id", text_id, "a text")
+            entry["id"] = numbers[text_id]
         _make_whole(entry, "id", "width", "height")
         image_id: Any = entry.get("id")
         _is_whole(where, entry, "id", -MAX_ID, MAX_ID, _IMAGE_ID, report)
@@ -176,8 +195,23 @@ def read_images(root: dict[str, Any], report: FaultReport, size_of: SizeOf | Non
         else:
             height, width = _size(where, entry, report)
         if type(image_id) in (int, str):
-            images[image_id] = ImageRecord(image_id, file_name, height, width)
+            images[image_id] = ImageRecord(image_id, file_name, height, width, text_id)
     return dict(sorted(images.items(), key=lambda item: in_order(item[0])))
+
+
+def _numbers_of_texts(ids: list[Any]) -> dict[str, int]:
+    """Text -> number, for ids that are all text and differ: the number that each spells, else its place from 1 on."""
+    if not ids or not all(is_text(text) for text in ids) or len(set(ids)) != len(ids):
+        return {}
+    if all(text.isdecimal() and len(text) < _DIGITS for text in ids) and len(set(map(int, ids))) == len(ids):
+        return {text: int(text) for text in ids}
+    return {text: number for number, text in enumerate(ids, 1)}
+
+
+def _number_images_of(annotations: Any, numbers: Mapping[str, int]) -> None:
+    for entry in annotations if type(annotations) is list else ():
+        if type(entry) is dict and type(entry.get("image_id")) is str:
+            entry["image_id"] = numbers.get(entry["image_id"], entry["image_id"])
 
 
 def in_order(identity: Any) -> int:

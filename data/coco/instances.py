@@ -16,6 +16,7 @@ __all__ = ["Category", "ImageRecord", "InstanceAnnotation", "InstanceDataset", "
 NO_MASK = FaultKind("masks-missing", "annotations have no mask", "Give a file that has masks, or drop what has none")
 MASK = FaultKind("masks-malformed", "masks cannot be read", "Write them again as polygons or as COCO's RLE")
 _SHORT = mended("polygons-short", "polygons have fewer than three corners", "They are left out")
+_PAIRS = mended("polygons-of-pairs", "polygons have corners in the form [x, y]", "They are read as x, y, x, y, ...")
 _AREA = mended("areas", "annotations have an area that is not a size", "That of the mask is taken")
 _NO_BOX = mended("boxes-malformed", "boxes are not four numbers", "That of the mask is taken")
 _NEGATIVE_BOX = mended("boxes-negative", "boxes have a negative width or height", "That of the mask is taken")
@@ -113,10 +114,11 @@ def read_box(field: str, box: Any, report: FaultReport) -> Xywh | None:
 
 
 def _annotation(where: str, entry: dict[str, Any], report: FaultReport) -> InstanceAnnotation:
-    segmentation = _without_short(f"{where}.segmentation", entry.get("segmentation") or None, report)
+    field = f"{where}.segmentation"
+    segmentation = _without_short(field, _without_pairs(field, entry.get("segmentation") or None, report), report)
     if segmentation is not None and (wrong := segmentation_problem(segmentation)):
         place, value, problem, hint = wrong
-        report(MASK, f"{where}.segmentation{place}", value, problem, hint)
+        report(MASK, f"{field}{place}", value, problem, hint)
     area = entry.get("area")
     if area is not None and (not is_number(area) or area < 0):
         report(_AREA, f"{where}.area", area, "which is not a size")
@@ -137,11 +139,35 @@ def _annotation(where: str, entry: dict[str, Any], report: FaultReport) -> Insta
     )
 
 
+def _without_pairs(field: str, segmentation: Any, report: FaultReport) -> Any:
+    """Polygons whose corners are written as [x, y], with flat lists in their place."""
+    if type(segmentation) is not list:
+        return segmentation
+    if _are_corners(segmentation):
+        report(_PAIRS, field, segmentation, "a list of [x, y]")
+        return [_flat(segmentation)]
+    flat = [_flat(part) if _are_corners(part) else part for part in segmentation]
+    if flat != segmentation:
+        report(_PAIRS, field, segmentation, "lists of [x, y]")
+    return flat
+
+
+def _are_corners(values: Any) -> bool:
+    return (
+        type(values) is list
+        and len(values) >= 3
+        and all(type(corner) is list and len(corner) == 2 and all(map(is_number, corner)) for corner in values)
+    )
+
+
+def _flat(corners: list[list[float]]) -> list[float]:
+    return [value for corner in corners for value in corner]
+
+
 def _without_short(field: str, segmentation: Any, report: FaultReport) -> Any:
     """Polygons but for those of one or two corners, which hold no pixel; None if no other is left."""
     short = type(segmentation) is list and [type(part) is list and len(part) in (0, 2, 4) for part in segmentation]
-    # Nothing but pairs of numbers: one polygon whose corners are written one by one, which is a fault.
-    if not short or not any(short) or (len(short) > 1 and all(len(part) == 2 for part in segmentation)):
+    if not short or not any(short):
         return segmentation
     for index, (part, left_out) in enumerate(zip(segmentation, short, strict=True)):
         if left_out:

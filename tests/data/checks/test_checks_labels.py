@@ -60,8 +60,6 @@ DIALECTS: list[tuple[str, Make, str]] = [
     ("size exchanged", lambda n: {"size": SIZE[::-1], "counts": _code(n).decode()}, "masks-size-swapped"),
     ("of another size", lambda n: {"size": [9, 9], "counts": [81]}, "masks-of-another-size"),
     ("without a size", lambda n: {"counts": _code(n).decode()}, "masks-without-size"),
-    ("pairs", lambda n: [[3, 3], [9, 3], [9, 9]], "masks-polygon-pairs"),
-    ("nested pairs", lambda n: [[[3, 3], [9, 3], [9, 9]]], "masks-polygon-pairs"),
     ("one flat polygon", lambda n: [3, 3, 9, 3, 9, 9], "masks-polygon-flat"),
     ("runs of floats", lambda n: {"size": SIZE, "counts": [float(r) for r in runs(mask_of(n).T.ravel())]},
      "masks-float-runs"),

@@ -1,10 +1,13 @@
 import copy
+import json
+from typing import Any
 
 import pytest
 
 from sapnet_pipe.data.coco.instances import counts_of, read_instances
 from sapnet_pipe.data.coco.masks import decode_mask
 from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.json_files import write_coco
 
 
 def test_ids_are_sorted_and_classes_follow_them(instances, save):
@@ -63,10 +66,34 @@ def test_polygons_without_three_corners_are_left_out_and_counted(instances, save
     assert [note for note in dataset.notes if ": 3 polygons" in note]
 
 
-def test_a_polygon_of_pairs_is_not_taken_for_short_ones(instances, save):
-    instances["annotations"][0]["segmentation"] = [[1, 1], [9, 1], [9, 9]]
-    with pytest.raises(UserError, match="a polygon of 2 numbers"):
-        read_instances(save(instances))
+@pytest.mark.parametrize("segmentation", [[[1, 1], [9, 1], [9, 9]], [[[1, 1], [9, 1], [9, 9]]]])
+def test_corners_may_be_pairs(instances, save, segmentation):
+    annotation = instances["annotations"][0]
+    annotation["segmentation"] = segmentation
+    dataset = read_instances(save(instances))
+    by_id = {found.annotation_id: found.segmentation for found in dataset.annotations}
+    assert by_id[annotation["id"]] == [[1, 1, 9, 1, 9, 9]]
+    assert "1 polygons have corners in the form [x, y]" in dataset.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("texts", "numbers"), [(("12", "007"), (12, 7)), (("left", "right"), (1, 2)), (("1", "01"), (1, 2))]
+)
+def test_image_ids_that_are_text_become_numbers(instances, save, texts, numbers):
+    text_of = {image["id"]: text for image, text in zip(instances["images"], texts, strict=True)}
+    expected = {entry["id"]: dict(zip(texts, numbers, strict=True))[text_of[entry["image_id"]]]
+                for entry in instances["annotations"]}  # fmt: skip
+    for entry in instances["images"]:
+        entry["id"] = text_of[entry["id"]]
+    for entry in instances["annotations"]:
+        entry["image_id"] = text_of[entry["image_id"]]
+    dataset = read_instances(save(instances))
+    assert {image.text_id: key for key, image in dataset.images.items()} == dict(zip(texts, numbers, strict=True))
+    assert {found.annotation_id: found.image_id for found in dataset.annotations} == expected
+    assert "2 images have a text as id" in dataset.notes[0]
+    path = save(instances).with_name("again.json")
+    write_coco(path, info={}, images=dataset.images.values(), categories=dataset.categories, annotations=())
+    assert {image["text_id"] for image in json.loads(path.read_text())["images"]} == set(texts)
 
 
 def test_whole_numbers_written_as_floats_are_whole_numbers(instances, save):
@@ -98,9 +125,8 @@ def test_a_byte_order_mark_is_passed_over(instances, save):
     assert len(read_instances(path).images) == 2
 
 
-CASES = [
+CASES: list[tuple[str, Any, str]] = [
     ("images[1].id", 7, "which another image has too"),
-    ("images[0].id", "7", "which is not a whole number"),
     ("images[0].id", True, "which is not a whole number"),
     ("images[0].id", 2**63, "which is not a whole number"),
     ("images[0].height", 0, "which is not a whole number from 1"),
