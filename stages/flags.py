@@ -24,4 +24,7 @@ FLAG = Flag()
 """The flag that is named after the field."""
 
 Device = Annotated[str, FLAG, Field(description="auto, cpu, cuda, cuda:N or mps.")]
+MaxFailureRate = Annotated[
+    float, FLAG, Field(ge=0, le=1, description="Share of the photographs that may be unreadable before the run stops.")
+]
 Seed = Annotated[int, FLAG, Field(ge=0, description="Seed of all random draws.")]

@@ -1,5 +1,6 @@
 """Reading a bag store: all boxes at once, or the masks of one image at a time."""
 
+import hashlib
 import itertools
 from bisect import bisect_right
 from collections import deque
@@ -52,6 +53,7 @@ class BagStore:
         self._files = store_folder(location)
         self._fingerprint = manifest.fingerprint
         self._opened: tuple[str, pq.ParquetFile] | None = None
+        self._left_out: frozenset[int] = frozenset()
 
     @classmethod
     def open(cls, location: Location, *, expect_fingerprint: str | None = None, allow_part: bool = False) -> "BagStore":
@@ -80,6 +82,12 @@ class BagStore:
             _check_length(folder, entry)
         return cls(location, manifest)
 
+    def without_images(self, image_ids: Iterable[int]) -> "BagStore":
+        """The same store, whose table and masks do not have the points of these images."""
+        store = BagStore(self.folder, self.manifest)
+        store._left_out = frozenset(image_ids)
+        return store
+
     @property
     def categories(self) -> tuple[Category, ...]:
         """Every category of the points file, by ascending id."""
@@ -89,6 +97,13 @@ class BagStore:
     def fingerprint(self) -> str:
         """Hash of all that decides the masks."""
         return self._fingerprint
+
+    @property
+    def rows_key(self) -> str:
+        """Hash of all that decides what `read_table` gives: the fingerprint, and which images are left out."""
+        if not self._left_out:
+            return self._fingerprint
+        return hashlib.sha256(f"{self._fingerprint} {sorted(self._left_out)}".encode()).hexdigest()
 
     @property
     def has_features(self) -> bool:
@@ -106,7 +121,7 @@ class BagStore:
             path, row = self._place(int(fault.rows[0]))
             point = f"point {table.point_id[fault.rows[0]]}"
             raise UserError(path, f"row {row}.{fault.field}", point, fault.problem, _CONTENT_HINT)
-        return table
+        return table.without_images(self._left_out) if self._left_out else table
 
     def read_column(self, name: str) -> Column:
         """One column alone, such as the boxes of every mask.
@@ -136,7 +151,9 @@ class BagStore:
         """(image_id, masks as `read_masks`) of every image, in order."""
         for entry in self.manifest.shards:
             for group in range(self._file(entry).metadata.num_row_groups):
-                yield from _by_image(self._read(entry, _COLUMNS, group), self._files.at(entry.file))
+                for image_id, masks in _by_image(self._read(entry, _COLUMNS, group), self._files.at(entry.file)):
+                    if image_id not in self._left_out:
+                        yield image_id, masks
 
     def iter_bags(self) -> Iterator[Bag]:
         """Every bag with all that is known of it, in order; memory holds one shard."""

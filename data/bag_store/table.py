@@ -1,6 +1,7 @@
 """All bags of a store in memory, without their RLEs, and the baselines that choose one mask of every bag by them."""
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from sapnet_pipe.data.bag_store.masks import TOKENS, MaskFigures
 from sapnet_pipe.data.errors import UserError
 
+_PER_ROW = ("image_id", "file_name", "height", "width", "point_id", "category_id", "point_xy")
 BASELINES = ("sam-top1", "largest", "token-1", "token-2", "token-3")
 
 
@@ -43,6 +45,16 @@ class BagTable:
     def bag_sizes(self) -> NDArray[np.int64]:
         """(N,) number of masks per bag."""
         return np.diff(self.offsets)
+
+    def without_images(self, image_ids: Collection[int]) -> "BagTable":
+        """The rows of the other images."""
+        rows = ~np.isin(self.image_id, np.array(sorted(image_ids), np.int64))
+        sizes = self.bag_sizes
+        return BagTable(
+            **{name: getattr(self, name)[rows] for name in _PER_ROW},
+            offsets=np.concatenate([[0], np.cumsum(sizes[rows])]).astype(np.int64),
+            masks=self.masks.take(np.repeat(rows, sizes)),
+        )
 
     def bag(self, row: int) -> slice:
         """Where the masks of a row lie among all T."""

@@ -10,9 +10,10 @@ from pydantic import Field
 
 from sapnet_pipe.data.errors import FaultReport, UserError
 from sapnet_pipe.data.files import read_json
-from sapnet_pipe.pipeline.inputs import Images, Inputs, LocalPath, OutFile, PlainSettings
+from sapnet_pipe.pipeline.inputs import Inputs, LocalPath, OutFile, PlainSettings
 from sapnet_pipe.pipeline.outputs import require_folder, require_new_file, require_new_folder
 from sapnet_pipe.pipeline.report import Report
+from sapnet_pipe.stages.flags import MaxFailureRate
 from sapnet_pipe.stages.training.run_files import MODEL, MODEL_DESCRIPTION, image_ids_beside
 
 
@@ -20,7 +21,7 @@ class PredictInputs(Inputs, frozen=True, extra="forbid"):
     """What `predict` takes."""
 
     run: Path = Field(description="Run folder of train-seg.")
-    images: Images
+    images: Path = Field(description="Folder of the photographs, or one photograph.")
     out: OutFile
     images_json: Path | None = Field(default=None, description="COCO file that gives the image ids.")
     draw: LocalPath | None = Field(default=None, description="New folder for pictures of what was found.")
@@ -32,6 +33,7 @@ class PredictSettings(PlainSettings, frozen=True, extra="forbid"):
     score_threshold: float | None = Field(default=None, ge=0, le=1, description="Score that an instance needs.")
     max_per_image: int | None = Field(default=None, gt=0, description="Instances of one photograph.")
     batch_size: int | None = Field(default=None, gt=0, description="Photographs per forward pass.")
+    max_failure_rate: MaxFailureRate = 0.0
     draw_score: float = Field(default=0.3, ge=0, le=1, description="Score that an instance needs to be drawn.")
 
 
@@ -39,7 +41,8 @@ def predict(inputs: PredictInputs, settings: PredictSettings) -> Report:
     """Instances of every photograph in COCO's results form; with `draw`, also pictures of them in that new folder."""
     images, out, draw = inputs.images, inputs.out, inputs.draw
     _require_new(out, draw)
-    require_folder(images, "--images")
+    if not images.is_file():
+        require_folder(images, "--images")
     require_model(inputs.run)
 
     from sapnet_pipe.stages.segment.predict import run
@@ -54,6 +57,7 @@ def predict(inputs: PredictInputs, settings: PredictSettings) -> Report:
             score_threshold=settings.score_threshold,
             max_per_image=settings.max_per_image,
             batch_size=settings.batch_size,
+            max_failure_rate=settings.max_failure_rate,
             quiet=inputs.quiet,
         ).to_dict()
     except UserError:
@@ -90,6 +94,7 @@ def _draw(predictions: Path, image_ids: Path, images: Path, draw: Path, min_scor
     from sapnet_pipe.pipeline.pictures.predictions import draw_predictions
     from sapnet_pipe.stages.segment.image_list import images_of_file
 
+    images = images.parent if images.is_file() else images
     records = images_of_file(image_ids, images, FaultReport(image_ids))
     names = _category_names(read_json(image_ids).get("categories"))
     try:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
-from sapnet_pipe.stages.flags import FLAG, Device, Flag, Seed
+from sapnet_pipe.stages.flags import FLAG, Device, Flag, MaxFailureRate, Seed
 
 SamName = Literal["tiny", "vit_b", "vit_l", "vit_h"]
 RecipeName = Literal["multimask", "refined", "centred"]
@@ -49,9 +49,7 @@ class BagsConfig(SamConfig, frozen=True, extra="forbid"):
     shard_images: int = Field(
         default=64, ge=1, le=100_000, description="Images per shard: what an interruption can cost."
     )
-    max_failure_rate: Annotated[float, FLAG] = Field(
-        default=0.0, ge=0, le=1, description="Share of the images that may be unreadable before the run stops."
-    )
+    max_failure_rate: MaxFailureRate = 0.0
     retry_failed: Annotated[bool, FLAG] = Field(
         default=False, description="Try the images again that could not be read before."
     )

@@ -11,11 +11,11 @@ from tqdm import tqdm
 
 from sapnet_pipe.data.bag_store.writer import BagWriter
 from sapnet_pipe.stages.bags.background import InBackground
-from sapnet_pipe.stages.bags.failures import FailureBudget
 from sapnet_pipe.stages.bags.progress import Rates, rates
 from sapnet_pipe.stages.bags.ray_workers import worker_pool
 from sapnet_pipe.stages.bags.tasks import ShardTask, encode_task, kept_of
 from sapnet_pipe.stages.bags.worker import BagJob, BagWorker, ShardResult
+from sapnet_pipe.stages.training.failures import FailureBudget
 
 
 def make_locally(

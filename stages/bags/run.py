@@ -18,7 +18,7 @@ from sapnet_pipe.data.files import sha256_file
 from sapnet_pipe.data.points.point_set import PointSet
 from sapnet_pipe.stages.bags.config import BagsConfig
 from sapnet_pipe.stages.bags.executors import make_locally, make_on_ray
-from sapnet_pipe.stages.bags.failures import FailureBudget, find_images
+from sapnet_pipe.stages.bags.failures import find_images
 from sapnet_pipe.stages.bags.progress import Estimate, Rates
 from sapnet_pipe.stages.bags.recipes import RECIPES
 from sapnet_pipe.stages.bags.sam.checkpoints import checkpoint_sha256
@@ -26,6 +26,7 @@ from sapnet_pipe.stages.bags.sam.options import encodes_together, precision_name
 from sapnet_pipe.stages.bags.tasks import ShardTask, plan_tasks, wanted_shards
 from sapnet_pipe.stages.bags.worker import BagJob
 from sapnet_pipe.stages.training.devices import limit_threads
+from sapnet_pipe.stages.training.failures import FailureBudget
 
 
 @dataclass(frozen=True)

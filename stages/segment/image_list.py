@@ -9,14 +9,19 @@ from sapnet_pipe.data.images import image_size
 from sapnet_pipe.data.photo_names import is_text, photographs_in, sizes_in, skipped_note
 
 
-def images_of_folder(folder: Path, report: FaultReport) -> tuple[list[ImageRecord], dict[str, int]]:
+def images_of_folder(
+    folder: Path, report: FaultReport, lost: dict[int, UserError] | None = None
+) -> tuple[list[ImageRecord], dict[str, int]]:
     """All photographs in a folder and below, by name, with ids from 1; and the number of other files by suffix.
 
     Args:
+        folder: Or one photograph.
         report: Is told of photographs of which a part is read.
+        lost: Where given, those that are no images are put there by id with the reason, instead of raised.
     Raises: UserError if there is none, or if one is not an image.
     """
-    names, others = photographs_in(folder)
+    names, others = ([folder.name], dict[str, int]()) if folder.is_file() else photographs_in(folder)
+    folder = folder.parent if folder.is_file() else folder
     if not names:
         hint = skipped_note(others) or "Name another folder"
         problem = "none of which is a photograph"
@@ -26,7 +31,12 @@ def images_of_folder(folder: Path, report: FaultReport) -> tuple[list[ImageRecor
         if not is_text(name):
             problem = "a name that is not UTF-8, which no JSON file can hold"
             raise UserError(folder, "images", name, problem, "Rename it, for example with convmv")
-        records.append(ImageRecord(index, name, *image_size(folder / name, report=report)))
+        try:
+            records.append(ImageRecord(index, name, *image_size(folder / name, report=report)))
+        except UserError as error:
+            if lost is None:
+                raise
+            lost[index] = error
     return records, others
 
 

@@ -21,6 +21,7 @@ from sapnet_pipe.data.evaluation.identity import in_categories_of
 from sapnet_pipe.data.images import read_image
 from sapnet_pipe.data.labels.pseudo_labels import alternates_of, confidence_of
 from sapnet_pipe.data.photo_names import check_spelling, find_photograph, sizes_in
+from sapnet_pipe.stages.training.failures import find_unreadable, photo_field, unreadable_note
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class LabelSet:
 
 def read_record(record: ImageRecord, images_dir: Path, source: Path) -> NDArray[np.uint8]:
     """Decode the photograph of an image record, (H, W, 3) uint8 RGB; `source` is blamed if it cannot be had."""
-    field = _field(record)
+    field = photo_field(record)
     path = find_photograph(images_dir, record.file_name, file=source, field=field)
     return read_image(path, record.height, record.width, file=source, field=field)
 
@@ -80,11 +81,20 @@ def read_masks(image: LabelledImage) -> tuple[NDArray[np.uint8], list[NDArray[np
     return masks, alternates
 
 
-def read_labels(path: Path, images_dir: Path, *, with_alternates: bool, min_score: float = 0.0) -> LabelSet:
+def read_labels(
+    path: Path,
+    images_dir: Path,
+    *,
+    with_alternates: bool,
+    min_score: float = 0.0,
+    max_failure_rate: float = 0.0,
+    quiet: bool = True,
+) -> LabelSet:
     """Read any COCO instances file, pseudo labels or true masks, and keep what trains.
 
     Args:
         min_score: Labels of less confidence are left out; one without confidence and score is taken to be certain.
+        max_failure_rate: Share of the photographs that may be unreadable; they are left out with their labels.
 
     Crowd regions, empty masks and annotations without one are left out and counted. Everything is turned into
     compressed run lengths at once: it checks every mask before hours are spent, and takes a fraction of the
@@ -112,15 +122,20 @@ def read_labels(path: Path, images_dir: Path, *, with_alternates: bool, min_scor
         reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
         hint = "Give masks of single objects" + (", or lower min_score" if min_score > 0 else "")
         raise UserError(path, "annotations", reasons, "none of which can be trained on", hint)
-    report = FaultReport(path)
-    _require_photographs(images, images_dir, report)
+    records, report = [image.record for image in images], FaultReport(path)
+    check_spelling(images_dir, {record.file_name: photo_field(record) for record in records}, report)
+    lost = find_unreadable(records, images_dir, source=path, rate=max_failure_rate, quiet=quiet)
+    dropped["of unreadable photographs"] = sum(len(image.counts) for image in images if image.record.image_id in lost)
+    images = tuple(image for image in images if image.record.image_id not in lost)
+    if not any(image.counts for image in images):
+        raise UserError(images_dir, "images", len(lost), "cannot be read, and hold all the labels", "Replace them")
     return LabelSet(
         path,
         images_dir,
         images,
         dataset.categories,
         {reason: count for reason, count in dropped.items() if count},
-        (*dataset.notes, *report.notes()),
+        (*dataset.notes, *report.notes(), *unreadable_note(lost, len(records))),
     )
 
 
@@ -137,10 +152,6 @@ def read_truth(path: Path, labels: LabelSet) -> tuple[InstanceDataset, list[str]
     without = len(whole.annotations) - len(kept)
     left_out = [f"{path}: {without} annotations without a mask are left out of the measuring."] if without else []
     return truth, [*whole.notes, *left_out, *remarks]
-
-
-def _field(record: ImageRecord) -> str:
-    return f"image {record.image_id}.file_name"
 
 
 def _below(annotation: InstanceAnnotation, min_score: float, file: Path) -> bool:
@@ -168,14 +179,3 @@ def _labelled(
         kept.append((annotation.annotation_id, classes[annotation.category_id], counts, filled))
     ids, class_indices, masks, alternates = zip(*kept, strict=True) if kept else ((), (), (), ())
     return LabelledImage(record, ids, class_indices, masks, alternates)
-
-
-def _require_photographs(images: tuple[LabelledImage, ...], images_dir: Path, report: FaultReport) -> None:
-    """Say which photograph is missing now, not in the middle of an epoch."""
-    source, fields = report.source, {image.record.file_name: _field(image.record) for image in images}
-    check_spelling(images_dir, fields, report)
-    for name, field in fields.items():
-        path = find_photograph(images_dir, name, file=source, field=field)
-        if not path.is_file():
-            hint = "Check the image folder, or remove the image from the file"
-            raise UserError(source, field, str(path), "but there is no such image", hint)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sapnet_pipe.data.coco.instances import Category, ImageRecord
-from sapnet_pipe.data.errors import FaultReport
+from sapnet_pipe.data.errors import FaultReport, UserError
 from sapnet_pipe.data.files import atomic_path
 from sapnet_pipe.data.json_files import write_coco
 from sapnet_pipe.data.photo_names import check_spelling, skipped_note
@@ -18,6 +18,7 @@ from sapnet_pipe.stages.segment.image_list import images_of_file, images_of_fold
 from sapnet_pipe.stages.segment.results import coco_results
 from sapnet_pipe.stages.segment.weights.model_file import load_model
 from sapnet_pipe.stages.training.devices import limit_threads, pick_device
+from sapnet_pipe.stages.training.failures import FailureBudget, Unreadable, unreadable_note
 from sapnet_pipe.stages.training.run_files import MODEL, image_ids_beside
 
 
@@ -26,7 +27,7 @@ class PredictSummary:
     """What a prediction wrote.
 
     Attributes:
-        images, instances: Photographs segmented, objects found.
+        images, instances: Photographs segmented, objects found. images_unreadable: Photographs that were left out.
         other_files: Files of the folder that are not photographs.
         notes: What is read in part, and which files were passed over, a line a kind.
         dropped: Reason -> number of predictions left out.
@@ -35,6 +36,7 @@ class PredictSummary:
     """
 
     images: int
+    images_unreadable: int
     instances: int
     other_files: int
     dropped: dict[str, int]
@@ -58,6 +60,7 @@ def run(
     score_threshold: float | None = None,
     max_per_image: int | None = None,
     batch_size: int | None = None,
+    max_failure_rate: float = 0.0,
     quiet: bool = False,
 ) -> PredictSummary:
     """Segment photographs and write COCO results, and beside them a file that names their images and categories.
@@ -65,10 +68,12 @@ def run(
     Args:
         run_dir: Run folder of train-seg, or its model_final.pth.
         out: The results file.
+        images_dir: Folder of the photographs, or one photograph.
         images_json: COCO file whose images are taken, with their ids; else all photographs of the folder, numbered
             from 1 by name.
         score_threshold: Final score below which an instance is left out.
         max_per_image, batch_size: In place of the training's ``test`` settings.
+        max_failure_rate: Share of the photographs that may be unreadable; they are left out.
     Raises: UserError for a model or photograph that cannot be used.
     """
     began = time.perf_counter()
@@ -76,36 +81,42 @@ def run(
     target = pick_device(device)
     model, description = load_model(run_dir / MODEL if run_dir.is_dir() else run_dir)
     report = FaultReport(images_json or images_dir)
-    records, others = _records(images_dir, images_json, report)
+    lost: dict[int, UserError] = {}
+    records, others = _records(images_dir, images_json, report, lost if max_failure_rate else None)
+    images = len(records) + len(lost)
+    unreadable = Unreadable(lost, FailureBudget(max_failure_rate, images))
+    folder = images_dir.parent if images_dir.is_file() else images_dir
     test = changed_test(description.test, max_per_image, batch_size)
     dropped: Counter[str] = Counter()
     results = coco_results(
-        model, records, images_dir, source=images_json or images_dir, categories=description.categories,
-        test=test, device=target, quiet=quiet, dropped=dropped,
+        model, records, folder, source=images_json or images_dir, categories=description.categories,
+        test=test, device=target, quiet=quiet, dropped=dropped, unreadable=unreadable,
     )  # fmt: skip
     least = score_threshold or 0.0
     count = _write_results(out, (entry for entry in results if entry["score"] >= least))
-    ids = _write_ids(out, records, description.categories)
+    read = [record for record in records if record.image_id not in lost]
+    ids = _write_ids(out, read, description.categories)
     seconds = round(time.perf_counter() - began, 3)
     skipped = skipped_note(others)
     return PredictSummary(
-        images=len(records),
+        images=len(read),
+        images_unreadable=len(lost),
         instances=count,
         other_files=sum(others.values()),
         dropped=dict(dropped),
         seconds=seconds,
         predictions=str(out),
         image_ids=str(ids),
-        notes=[*report.notes(), *([skipped] if skipped else [])],
+        notes=[*report.notes(), *([skipped] if skipped else []), *unreadable_note(lost, images)],
     )
 
 
 def _records(
-    images_dir: Path, images_json: Path | None, report: FaultReport
+    images_dir: Path, images_json: Path | None, report: FaultReport, lost: dict[int, UserError] | None
 ) -> tuple[list[ImageRecord], dict[str, int]]:
     """The photographs to segment, and the number of other files of the folder by suffix."""
     if images_json is None:
-        return images_of_folder(images_dir, report)
+        return images_of_folder(images_dir, report, lost)
     records = images_of_file(images_json, images_dir, report)
     check_spelling(images_dir, {record.file_name: f"image {record.image_id}.file_name" for record in records}, report)
     return records, {}

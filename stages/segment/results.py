@@ -1,7 +1,7 @@
 """Predictions of many photographs in COCO's results form, one photograph after the other in flat memory."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ from tqdm import tqdm
 from sapnet_pipe.data.boxes import xyxy_to_xywh
 from sapnet_pipe.data.coco.instances import Category, ImageRecord
 from sapnet_pipe.data.coco.masks import encode_masks
+from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.stages.segment.config import InferenceConfig
 from sapnet_pipe.stages.segment.labels import read_record
 from sapnet_pipe.stages.segment.solov2.inference import (
@@ -39,6 +40,7 @@ def coco_results(
     device: torch.device,
     quiet: bool,
     dropped: Counter[str] | None = None,
+    unreadable: Callable[[ImageRecord, UserError], None] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Segment photographs; the network is left in eval mode on `device`.
 
@@ -46,6 +48,7 @@ def coco_results(
         source: The file to blame for a photograph that cannot be read.
         categories: In the order of the class indices.
         dropped: Counts what is left out: masks that vanish at the photograph's size.
+        unreadable: Is told of a photograph that cannot be read, which is passed over; None: it is raised.
     Yields: ``{image_id, category_id, segmentation, bbox, score}``; by image, then falling score.
     Raises: UserError for a photograph that cannot be read.
     """
@@ -53,8 +56,16 @@ def coco_results(
     with tqdm(total=len(records), unit="image", disable=quiet, dynamic_ncols=True) as bar:
         for start in range(0, len(records), test.batch_size):
             chunk = records[start : start + test.batch_size]
-            found = find_in_images(model, [read_record(record, images_dir, source) for record in chunk], test)
-            for record, instances in zip(chunk, found, strict=True):
+            pixels: dict[ImageRecord, NDArray[np.uint8]] = {}
+            for record in chunk:
+                try:
+                    pixels[record] = read_record(record, images_dir, source)
+                except UserError as error:
+                    if unreadable is None:
+                        raise
+                    unreadable(record, error)
+            found = find_in_images(model, list(pixels.values()), test) if pixels else ()
+            for record, instances in zip(pixels, found, strict=True):
                 yield from _entries(record, instances, categories, dropped)
             bar.update(len(chunk))
 

@@ -88,8 +88,7 @@ def run(
     engine = _engine(config, begun_engine(out) if resume else None, notes)
     limit_threads()
     device = pick_device(config.device)
-    with_alternates = config.loss.mps_weight > 0
-    label_set = read_labels(labels, images_dir, with_alternates=with_alternates, min_score=config.min_score)
+    label_set = _labels(labels, images_dir, config, quiet)
     truth, remarks = read_truth(val_labels, label_set) if val_labels else (None, [])
     for line in (*label_set.notes, *remarks):
         notes.add(line)
@@ -118,6 +117,17 @@ def run(
         ap=result.ap,
         notes=notes.lines,
         model=str(out / MODEL),
+    )
+
+
+def _labels(path: Path, images_dir: Path, config: SegmentConfig, quiet: bool) -> LabelSet:
+    return read_labels(
+        path,
+        images_dir,
+        with_alternates=config.loss.mps_weight > 0,
+        min_score=config.min_score,
+        max_failure_rate=config.max_failure_rate,
+        quiet=quiet or not is_main_process(),
     )
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from sapnet_pipe.stages.flags import FLAG, Device, Seed
+from sapnet_pipe.stages.flags import FLAG, Device, MaxFailureRate, Seed
 from sapnet_pipe.stages.select.frozen.config import FrozenConfig
 from sapnet_pipe.stages.training.backbone_config import BackboneConfig
 from sapnet_pipe.stages.training.config import TrainConfig
@@ -153,6 +153,7 @@ class SelectConfig(BaseModel, frozen=True, extra="forbid"):
     )
     device: Device = "auto"
     seed: Seed = Field(default=0, description="Seed of the weights, the order of images and every random draw.")
+    max_failure_rate: MaxFailureRate = 0.0
     psm_weight: float = Field(default=0.25, ge=0, description="Weight lambda of the PSM loss.")
     backbone: BackboneConfig = Field(default=BackboneConfig(), description="ResNet + FPN.")
     head: HeadConfig = Field(default=HeadConfig(), description="RoI features.")

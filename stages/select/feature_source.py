@@ -10,7 +10,7 @@ from typing import Protocol
 
 from sapnet_pipe.data.bag_store.store import BagStore
 from sapnet_pipe.data.files import read_json, write_json
-from sapnet_pipe.stages.select.batches.bag_images import BagImages, require_images
+from sapnet_pipe.stages.select.batches.bag_images import BagImages
 from sapnet_pipe.stages.select.batches.loader import InputReader
 from sapnet_pipe.stages.select.config import SelectConfig
 from sapnet_pipe.stages.select.frozen.source import open_frozen
@@ -60,9 +60,8 @@ class Photographs:
 def open_source(store: BagStore, images: BagImages, config: SelectConfig, out: Path, *, quiet: bool) -> FeatureSource:
     """The source that the settings ask for.
 
-    Raises: UserError for a missing photograph, and as `stages.select.frozen.source.open_frozen`.
+    Raises: UserError as `stages.select.frozen.source.open_frozen`.
     """
     if config.frozen.enabled:
         return open_frozen(store, images, config, out, quiet=quiet)
-    require_images(images)
     return Photographs(config, out)

@@ -21,6 +21,7 @@ from sapnet_pipe.data.labels.explanations import Selection, open_explanations
 from sapnet_pipe.stages.select.batches.bag_images import BagImages, group_images
 from sapnet_pipe.stages.select.config import TRAINED_METHODS, SelectConfig, for_frozen, for_method
 from sapnet_pipe.stages.select.feature_source import FeatureSource, open_source
+from sapnet_pipe.stages.select.frozen.source import takes_features_of_store
 from sapnet_pipe.stages.select.learn import Learned, cannot_learn, learn
 from sapnet_pipe.stages.select.selection.baselines import all_baselines, oracle_choice, select_baseline
 from sapnet_pipe.stages.select.selection.export import export_labels
@@ -28,6 +29,7 @@ from sapnet_pipe.stages.select.selection.inference import select_all
 from sapnet_pipe.stages.select.selection.quality import compare_choices
 from sapnet_pipe.stages.training.config import lr_line
 from sapnet_pipe.stages.training.distributed import is_main_process
+from sapnet_pipe.stages.training.failures import find_unreadable, unreadable_note
 from sapnet_pipe.stages.training.metric_log import MetricLog, metrics_size
 from sapnet_pipe.stages.training.run_files import EXPLANATIONS, PSEUDO_LABELS
 
@@ -40,6 +42,7 @@ class SelectSummary:
 
     Attributes:
         method: That was asked for. source: That made the labels, which may be the one fallen back to.
+        images_unreadable: Photographs that were left out, with their points.
         labels: Pseudo labels written, one per point.
         pseudo_labels: Where. explanations: Where the reasons are, if they were asked for.
         dropped: What stage one could not make a bag of, by reason; stage two drops nothing.
@@ -56,6 +59,7 @@ class SelectSummary:
     method: str
     source: str
     images: int
+    images_unreadable: int
     points: int
     masks: int
     labels: int
@@ -101,10 +105,13 @@ def run(
     """
     began = time.perf_counter()
     config = for_frozen(for_method(config))
-    table = store.read_table()
-    if not len(table):
-        raise UserError(store.folder, "points", 0, "a store without a bag", "Make bags for at least one point")
-    images = group_images(table, store.categories, images_dir, store.folder)
+    images = _images(store, images_dir)
+    lost = _unreadable(store, images, config, quiet)
+    notes = unreadable_note(lost, len(images))
+    if lost:
+        store = store.without_images(lost)
+        images = _images(store, images_dir)
+    table = images.table
     overlaps = None if truth is None else bag_overlaps(store, table, truth)
     job = _Job(store, images, len(store.categories), config, out, explain, resume, quiet or not is_main_process())
     outcome = job.select(None if overlaps is None else overlaps.iou.astype(np.float32))
@@ -128,10 +135,29 @@ def run(
         training=None if outcome.learned is None else _training(outcome.learned, config),
         fallback=outcome.fallback,
         matched=None if overlaps is None else overlaps.match.counts(),
-        notes=[] if overlaps is None else list(overlaps.match.notes),
+        images_unreadable=len(lost),
+        notes=[*notes, *(() if overlaps is None else overlaps.match.notes)],
         quality=quality,
         seconds=time.perf_counter() - began,
     )
+
+
+def _images(store: BagStore, images_dir: Path) -> BagImages:
+    """The bags by image. Raises: UserError if there is none."""
+    table = store.read_table()
+    if not len(table):
+        hint = "Make bags for at least one point, of photographs that can be read"
+        raise UserError(store.folder, "points", 0, "so there is nothing to choose from", hint)
+    return group_images(table, store.categories, images_dir, store.folder)
+
+
+def _unreadable(store: BagStore, images: BagImages, config: SelectConfig, quiet: bool) -> dict[int, UserError]:
+    """The photographs that are needed and cannot be read, by id; UserError if they are more than is allowed."""
+    if config.method not in TRAINED_METHODS or takes_features_of_store(store, config):
+        return {}
+    records = [images.record(index) for index in range(len(images))]
+    rate, source = config.max_failure_rate, images.source
+    return find_unreadable(records, images.images_dir, source=source, rate=rate, quiet=quiet or not is_main_process())
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from sapnet_pipe.data.bag_store.table import BagTable
 from sapnet_pipe.data.coco.instances import Category, ImageRecord
-from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.data.images import read_image
 from sapnet_pipe.data.photo_names import find_photograph
 from sapnet_pipe.stages.training.image_batch import ImageTransform, resize_image
@@ -63,19 +62,6 @@ def group_images(table: BagTable, categories: tuple[Category, ...], images_dir: 
     starts = np.concatenate([[0], bounds, [len(table)]]).astype(np.int64) if len(table) else np.zeros(1, np.int64)
     ids = np.array(sorted(category.category_id for category in categories), np.int64)
     return BagImages(table, starts, np.searchsorted(ids, table.category_id).astype(np.int64), images_dir, source)
-
-
-def require_images(images: BagImages) -> None:
-    """Look for every photograph before hours are spent on a training.
-
-    Raises: UserError naming the first that is missing.
-    """
-    for index in range(len(images)):
-        name = str(images.table.file_name[images.starts[index]])
-        field = f"image {images.table.image_id[images.starts[index]]}.file_name"
-        if not find_photograph(images.images_dir, name, file=images.source, field=field).is_file():
-            hint = "Give the folder of photographs that the bags were made from"
-            raise UserError(images.source, field, name, f"but there is no such file in {images.images_dir}", hint)
 
 
 def padded_bags(table: BagTable, rows: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

@@ -12,7 +12,7 @@ from sapnet_pipe.data.bag_store.masks import FEATURE_COLUMN
 from sapnet_pipe.data.bag_store.store import BagStore
 from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.data.files import disk_errors, read_json
-from sapnet_pipe.stages.select.batches.bag_images import BagImages, require_images
+from sapnet_pipe.stages.select.batches.bag_images import BagImages
 from sapnet_pipe.stages.select.batches.loader import InputReader
 from sapnet_pipe.stages.select.config import SelectConfig
 from sapnet_pipe.stages.select.frozen.cache import feature_maps
@@ -63,10 +63,14 @@ def open_frozen(store: BagStore, images: BagImages, config: SelectConfig, out: P
     if wanted == "sam":
         hint = "Make the bags with --features, or set frozen.features to backbone"
         raise UserError(store.folder, FEATURE_COLUMN, "missing", "so there are no features of SAM", hint)
-    require_images(images)
     backbone, resolved = _backbone(config)
-    maps = feature_maps(backbone, images, config, _folder(store, config, out), store.fingerprint, quiet=quiet)
+    maps = feature_maps(backbone, images, config, _folder(store, config, out), store.rows_key, quiet=quiet)
     return FrozenSource(maps, lambda: MapProvider(maps.channels, config), resolved)
+
+
+def takes_features_of_store(store: BagStore, config: SelectConfig) -> bool:
+    """Whether `open_frozen` needs no photographs."""
+    return config.frozen.enabled and config.frozen.features != "backbone" and store.has_features
 
 
 def _backbone(config: SelectConfig) -> tuple[ResNetFpn, BackboneConfig]:

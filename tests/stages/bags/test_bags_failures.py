@@ -5,11 +5,12 @@ from PIL import Image
 
 from sapnet_pipe.data.bag_store.store import BagStore
 from sapnet_pipe.data.errors import UserError
-from sapnet_pipe.stages.bags.failures import FailureBudget, failed_images
+from sapnet_pipe.stages.bags.failures import failed_images
 from sapnet_pipe.stages.bags.inspect import inspect
 from sapnet_pipe.stages.bags.run import run
 from sapnet_pipe.stages.bags.sam import options as speed
 from sapnet_pipe.stages.bags.verify import verify
+from sapnet_pipe.stages.training.failures import FailureBudget
 
 pytestmark = pytest.mark.usefixtures("brightness_sam")
 

@@ -115,7 +115,7 @@ BROKEN_RLE = [encode_masks(np.ones((1, HEIGHT, WIDTH + 1), bool))[0]] * 2
         pytest.param({"score": np.array([0.5, np.nan], np.float32)}, r"row 1\.mask_score", id="score"),
         pytest.param({"stability": np.array([0.5, 1.5], np.float32)}, r"row 1\.mask_stability", id="stability"),
         pytest.param({"source": np.array([2, 2], np.int8)}, r"row 1\.mask_source = .*out of order", id="source twice"),
-        pytest.param({"source": np.array([2, 16], np.int8)}, r"row 1\.mask_source = .*not a prompt", id="source"),
+        pytest.param({"source": np.array([-2, 6], np.int8)}, r"row 1\.mask_source = .*not a prompt", id="source"),
         pytest.param({"category_id": 4}, r"row 1\.category_id = point 2", id="category"),
         pytest.param({"point_xy": (4.0, 12.0)}, r"row 1\.point = point 2, outside its image", id="point"),
         pytest.param({"point_xy": (np.nan, 1.0)}, r"row 1\.point = point 2, outside its image", id="point NaN"),

@@ -144,6 +144,12 @@ def test_predictions_of_a_folder_are_numbered_by_name_and_written_beside(tmp_pat
                         images_json=tmp_path / "p/predictions.images.json")  # fmt: skip
     assert again.instances == summary.instances
     assert (tmp_path / "p/b.json").read_bytes() == out.read_bytes()
+    (tmp_path / "s/images/000.jpg").write_bytes(b"")
+    rest = predict.run(tmp_path / "run", tmp_path / "s/images", tmp_path / "p/c.json", device="cpu", quiet=True,
+                       max_failure_rate=0.5)  # fmt: skip
+    assert (rest.images, rest.images_unreadable, rest.instances) == (2, 1, summary.instances)
+    one = predict.run(tmp_path / "run", tmp_path / "s/images/002.png", tmp_path / "p/d.json", device="cpu", quiet=True)
+    assert one.images == 1
 
 
 def test_limits_of_prediction_leave_the_best_instances(tmp_path):

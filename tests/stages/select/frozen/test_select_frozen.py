@@ -11,7 +11,7 @@ from sapnet_pipe.data.bag_store.manifest import BagIdentity
 from sapnet_pipe.data.bag_store.store import BagStore
 from sapnet_pipe.data.bag_store.writer import open_writer
 from sapnet_pipe.data.errors import UserError
-from sapnet_pipe.stages.select.batches.bag_images import group_images
+from sapnet_pipe.stages.select.batches.bag_images import BagImages, group_images
 from sapnet_pipe.stages.select.batches.loader import InferenceBatches
 from sapnet_pipe.stages.select.config import HeadConfig, ImageConfig
 from sapnet_pipe.stages.select.frozen.map_features import box_means, summed_area
@@ -81,9 +81,13 @@ def test_the_backbone_of_a_run_can_be_taken(tmp_path: Path) -> None:
     assert len(list((tmp_path / "kept").iterdir())) == 1
 
 
-def test_an_interrupted_computation_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_an_interrupted_computation_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store, images, _ = toy_store(tmp_path)
-    (images / "6.png").write_bytes(b"no picture")
+
+    def vanished(self: BagImages, image: int, transform: object) -> None:
+        raise UserError("bags", "file_name", "6.png", "but it is not there any more", "Put it back")
+
+    monkeypatch.setattr(BagImages, "read", vanished)
     with pytest.raises(UserError, match=r"6\.png"):
         run(store, images, _made(tmp_path / "a"), toy_config(**SHORT), quiet=True)
     assert list((tmp_path / "bags.features").iterdir()) == []
