@@ -60,11 +60,3 @@ def estimate_bags(
     return Estimate(
         sam, recipe, device, gflops, len(work), points, _SLOWER * flop / gflops + host, mask_bytes * _MASKS[recipe]
     )
-
-
-def spoken_time(seconds: float) -> str:
-    """For people: 40 seconds, 12 minutes, 5.3 hours, 12 days."""
-    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 1.5 * length:
-            return f"{seconds / length:.3g} {unit}"
-    return f"{seconds:.2g} seconds" if seconds >= 1 else "a second"

@@ -4,11 +4,12 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from sapnet_pipe.data.checks.findings import Finding
-from sapnet_pipe.pipeline.doctor.estimate import Estimate, spoken_time
+from sapnet_pipe.pipeline.doctor.estimate import Estimate
 from sapnet_pipe.pipeline.doctor.machine import gigabytes
 from sapnet_pipe.pipeline.doctor.packages import OPTIONAL, Package
 from sapnet_pipe.pipeline.doctor.probe import Probe
 from sapnet_pipe.pipeline.doctor.run import Examination
+from sapnet_pipe.stages.training.forecast import spoken_time
 
 if TYPE_CHECKING:
     from sapnet_pipe.data.checks.preflight import CheckedFile

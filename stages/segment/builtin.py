@@ -7,7 +7,7 @@ from sapnet_pipe.data.coco.instances import InstanceDataset
 from sapnet_pipe.data.evaluation.coco_ap import coco_ap
 from sapnet_pipe.stages.segment.batches import SegmentBatch, TrainBatches
 from sapnet_pipe.stages.segment.config import LossConfig
-from sapnet_pipe.stages.segment.engine import EngineInputs, EngineResult
+from sapnet_pipe.stages.segment.engine import SHORTER, EngineInputs, EngineResult
 from sapnet_pipe.stages.segment.results import coco_results
 from sapnet_pipe.stages.segment.solov2.losses import solov2_losses
 from sapnet_pipe.stages.segment.weights.model_file import save_model
@@ -32,6 +32,7 @@ def train(inputs: EngineInputs, device: torch.device) -> EngineResult:
         device=config.device,
         resume=inputs.resume,
         quiet=inputs.quiet,
+        shorter=SHORTER,
     )
     for others in gather(untrained):
         untrained |= others

@@ -20,6 +20,8 @@ INSTALL = (
     "@02b5c4e295e990042a714712c21dc79b731e8833', or use --engine builtin, which trains the same network"
 )
 
+SHORTER = "--preset light, or smaller train.max_iterations, image.short_sides and image.long_side"
+
 
 @dataclass(frozen=True)
 class EngineInputs:

@@ -23,10 +23,12 @@ from sapnet_pipe.stages.segment.weights.model_file import (
     read_description,
     write_description,
 )
-from sapnet_pipe.stages.training.config import lr_line, resolve_length
+from sapnet_pipe.stages.training.config import TrainConfig, lr_line, resolve_length
 from sapnet_pipe.stages.training.devices import limit_threads, pick_device, train_layout
 from sapnet_pipe.stages.training.distributed import is_main_process, world_size
 from sapnet_pipe.stages.training.run_files import MODEL, MODEL_DESCRIPTION
+
+_FEW_STEPS = 100
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ def run(
     model, description = _network(out, config, label_set, resume, notes)
     model.to(memory_format=train_layout(device))
     inputs = EngineInputs(
-        config=config.model_copy(update={"train": resolve_length(config.train, len(label_set.images))}),
+        config=config.model_copy(update={"train": _length(config, label_set, notes)}),
         model=model,
         description=description,
         labels=label_set,
@@ -129,6 +131,15 @@ def _labels(path: Path, images_dir: Path, config: SegmentConfig, quiet: bool) ->
         max_failure_rate=config.max_failure_rate,
         quiet=quiet or not is_main_process(),
     )
+
+
+def _length(config: SegmentConfig, labels: LabelSet, notes: "_Notes") -> TrainConfig:
+    """The schedule with its steps; a note where the epochs of few photographs make few of them."""
+    length, images = resolve_length(config.train, len(labels.images)), len(labels.images)
+    if not config.train.max_iterations and length.max_iterations < _FEW_STEPS:
+        steps = length.max_iterations
+        notes.add(f"{steps} steps for {images} photographs teach little: --preset small and light take more epochs.")
+    return length
 
 
 def _engine(config: SegmentConfig, begun: str | None, notes: "_Notes") -> str:

@@ -26,6 +26,7 @@ from sapnet_pipe.stages.training.metric_log import MetricLog, metrics_size, read
 from sapnet_pipe.stages.training.run_files import CHECKPOINT
 
 EVENT = "seed_guard"
+SHORTER = "--preset small, or smaller train.max_iterations, image.short_side and image.long_side"
 _LOG = logging.getLogger(__name__)
 
 
@@ -93,6 +94,7 @@ def learn(
                 quiet=quiet,
                 on_step=guard,
                 keep_metrics=attempt > 0,
+                shorter=SHORTER,
             )
         except AtChanceError as error:
             _record(out, error, attempt, seed)

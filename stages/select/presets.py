@@ -12,7 +12,7 @@ _COCO_1X: dict[str, Any] = {
     "image": {"short_side": 800, "long_side": 1333, "flip": True},
     "train": {
         "epochs": 12,
-        "min_iterations": 1500,  # of 50 images 12 epochs are 150 steps, which teach nothing
+        "min_iterations": 500,  # of 50 images 12 epochs are 150 steps, which teach nothing
         "batch_size": 4,
         "base_lr": COCO_LR,
         "base_batch": PAPER_BATCH,
@@ -31,6 +31,26 @@ _COCO_1X: dict[str, Any] = {
 _VOC: dict[str, Any] = {
     **_COCO_1X,
     "train": {**_COCO_1X["train"], "base_lr": VOC_LR},
+}
+
+# A few hundred photographs on a CPU or a small GPU: the pretrained backbone does most of the work.
+_SMALL: dict[str, Any] = {
+    "backbone": {"name": "resnet18", "fpn_channels": 128, "fpn_norm": "gn"},
+    "head": {"channels": 256, "sampling_ratio": 1},
+    "image": {"short_side": 384, "long_side": 640, "cache_mb": 256},
+    "negatives": {"random_boxes": 100, "part_min_side": 32},
+    "train": {
+        "epochs": 12,
+        "min_iterations": 400,
+        "batch_size": 4,
+        "base_lr": 3e-4,
+        "base_batch": 4,
+        "optimizer": "adamw",
+        "weight_decay": 0.05,
+        "scheduler": "cosine",
+        "warmup_iterations": 50,
+    },
+    "test": {"batch_size": 4},
 }
 
 _DEMO: dict[str, Any] = {
@@ -55,4 +75,4 @@ _DEMO: dict[str, Any] = {
     "test": {"batch_size": 8},
 }
 
-PRESETS: Mapping[str, Mapping[str, Any]] = {"coco-1x": _COCO_1X, "voc": _VOC, "demo": _DEMO}
+PRESETS: Mapping[str, Mapping[str, Any]] = {"coco-1x": _COCO_1X, "voc": _VOC, "small": _SMALL, "demo": _DEMO}

@@ -18,6 +18,7 @@ from sapnet_pipe.stages.training.checkpoint import Checkpoint, load_checkpoint, 
 from sapnet_pipe.stages.training.config import TrainConfig, lr_at, resolve_length
 from sapnet_pipe.stages.training.devices import limit_threads, pick_device
 from sapnet_pipe.stages.training.distributed import any_rank, barrier, is_main_process, local_world_size, world_size
+from sapnet_pipe.stages.training.forecast import Forecast
 from sapnet_pipe.stages.training.interruption import Interruption, finishing_steps
 from sapnet_pipe.stages.training.loader import load_in_order
 from sapnet_pipe.stages.training.metric_log import MetricLog, metrics_size
@@ -31,11 +32,19 @@ OnStep = Callable[[int, dict[str, float]], None]
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a training did: steps done in all, steps skipped for a non-finite loss, the last record, where it lies."""
+    """What a training did.
+
+    Attributes:
+        iterations: Steps done in all. skipped_steps: Of a non-finite loss.
+        seconds: That it took since it was begun or resumed. estimated_seconds: What was said of that after its first
+            steps; None where there were too few.
+        metrics: The last record. checkpoint: Where it lies.
+    """
 
     iterations: int
     skipped_steps: int
     seconds: float
+    estimated_seconds: float | None
     metrics: dict[str, float]
     checkpoint: Path
 
@@ -57,11 +66,11 @@ def train(
     quiet: bool,
     on_step: OnStep | None = None,
     keep_metrics: bool = False,
+    shorter: str = "",
 ) -> TrainResult:
     """Train `model` in place until `config.max_iterations` steps are done, writing the run folder `out`.
 
-    Of several processes that `torchrun` started each is given its share of the global batch, gradients and values are
-    averaged over them, and the first one writes.
+    Of several processes each is given its share of the batch, gradients and values are averaged, and the first writes.
 
     Args:
         model: Trained where ``requires_grad``; left on the device it was trained on.
@@ -73,6 +82,7 @@ def train(
         resume: Go on from ``out/checkpoints/last.pt`` if it is there; else start anew.
         on_step: Called after every step with its values, and its checkpoint if one is due; what it raises ends the
             training. A resumed training calls it first for the step that it goes on after, with no values.
+        shorter: What to set for a shorter training; said with the time that this one will take.
         keep_metrics: A new start appends to metrics.jsonl (a restart by the seed guard) instead of emptying it.
     Returns: TrainResult. Torch's global seed is set from (seed, iteration) before every step.
     Raises: UserError for a device, file or checkpoint at fault, or a loss that stays non-finite; KeyboardInterrupt once
@@ -84,8 +94,7 @@ def train(
     target = pick_device(device)
     fabric = _fabric(target, config)
     fabric.launch()
-    optimizer = _optimizer(model, config, target)
-    path = out / CHECKPOINT
+    optimizer, path = _optimizer(model, config, target), out / CHECKPOINT
     restored = load_checkpoint(path) if resume and path.is_file() else None
     if restored is not None:
         load_weights(model, restored.model, path)
@@ -102,7 +111,7 @@ def train(
             step.save(0)
         else:
             step.restore(restored.progress)
-        return _run(step, batch_at, start, config, quiet, on_step, interruption)
+        return _run(step, batch_at, start, config, quiet, on_step, interruption, shorter)
 
 
 def _run(
@@ -113,6 +122,7 @@ def _run(
     quiet: bool,
     on_step: OnStep | None,
     interruption: Interruption,
+    shorter: str,
 ) -> TrainResult:
     """Steps `start` to the end or to an interruption, with records and checkpoints."""
     if start > config.max_iterations:
@@ -121,11 +131,13 @@ def _run(
     if on_step is not None and start:  # the end may have come between the checkpoint and this
         on_step(start, {})
     began = saved = time.perf_counter()
-    order = range(start, config.max_iterations)
+    order, silent = range(start, config.max_iterations), quiet or not is_main_process()
+    forecast = Forecast(len(order), step.fabric.device, shorter=shorter, quiet=silent)
     batches = load_in_order(batch_at, order, config.workers)
-    bar = tqdm(batches, total=len(order), unit="it", disable=quiet or not is_main_process(), dynamic_ncols=True)
+    bar = tqdm(batches, total=len(order), unit="it", disable=silent, dynamic_ncols=True)
     for iteration, batch in zip(order, bar, strict=True):
         record = step.step(iteration, batch)
+        forecast.after_step()
         done = iteration + 1
         last = done == config.max_iterations
         if done % config.log_every == 0 or last:
@@ -142,7 +154,8 @@ def _run(
             barrier()  # the checkpoint is there
             raise KeyboardInterrupt
     barrier()  # the checkpoint is there
-    return TrainResult(config.max_iterations, step.skipped, time.perf_counter() - began, step.last, step.path)
+    seconds = time.perf_counter() - began
+    return TrainResult(config.max_iterations, step.skipped, seconds, forecast.seconds, step.last, step.path)
 
 
 def _fabric(device: torch.device, config: TrainConfig) -> Fabric:

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.engine import HookBase
 from detectron2.utils.events import EventWriter, get_event_storage
@@ -12,8 +13,10 @@ from tqdm import tqdm
 
 from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.data.files import disk_errors, write_bytes
+from sapnet_pipe.stages.segment.engine import SHORTER
 from sapnet_pipe.stages.segment.weights.model_file import DESCRIPTION_KEY, ModelDescription
 from sapnet_pipe.stages.training.checkpoint import load_tensors, load_weights, save_tensors
+from sapnet_pipe.stages.training.forecast import Forecast
 from sapnet_pipe.stages.training.run_files import LAST_CHECKPOINT
 
 _RECORDED = {
@@ -99,18 +102,20 @@ class RunRecords(EventWriter):
 
 
 class Progress(HookBase):
-    """A progress bar on standard error, in place of log lines."""
+    """A progress bar on standard error, in place of log lines, and how long the training will take."""
 
     def before_train(self) -> None:
         """Begin at the iteration that the run goes on with."""
-        self._bar = tqdm(
-            total=self.trainer.max_iter, initial=self.trainer.start_iter, unit="it", dynamic_ncols=True, file=sys.stderr
-        )
+        total, start = self.trainer.max_iter, self.trainer.start_iter
+        self._bar = tqdm(total=total, initial=start, unit="it", dynamic_ncols=True, file=sys.stderr)
+        device = torch.device(self.trainer.cfg.MODEL.DEVICE)
+        self._forecast = Forecast(total - start, device, shorter=SHORTER, quiet=False)
 
     def after_step(self) -> None:
         """Show one more step."""
         self._bar.set_postfix(loss=round(self.trainer.storage.history("total_loss").latest(), 3), refresh=False)
         self._bar.update()
+        self._forecast.after_step()
 
     def after_train(self) -> None:
         """Leave the bar as it is."""

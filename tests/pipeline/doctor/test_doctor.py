@@ -14,7 +14,7 @@ from sapnet_pipe.data.checks.findings import Findings
 from sapnet_pipe.data.files import sha256_file
 from sapnet_pipe.pipeline.cli import run
 from sapnet_pipe.pipeline.doctor.backbone_weights import check_backbone_weights
-from sapnet_pipe.pipeline.doctor.estimate import estimate_bags, spoken_time
+from sapnet_pipe.pipeline.doctor.estimate import estimate_bags
 from sapnet_pipe.pipeline.doctor.packages import (
     OPTIONAL,
     REQUIRED,
@@ -26,6 +26,7 @@ from sapnet_pipe.pipeline.doctor.packages import (
 from sapnet_pipe.pipeline.doctor.probe import Probe, probe_packages
 from sapnet_pipe.pipeline.doctor.sam_weights import check_sam_weights
 from sapnet_pipe.stages.bags.sam.checkpoints import OFFICIAL, TINY_WEIGHTS, OfficialCheckpoint
+from sapnet_pipe.stages.training.forecast import spoken_time
 from tests.pipeline.toy_job import snapshot, write_toy
 from tests.places import child_environment
 
