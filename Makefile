@@ -16,13 +16,13 @@ export GOMP_SPINCOUNT ?= 2000
 # What Detectron2 imports, for its tests on a source folder.
 DETECTRON2_NEEDS := fvcore iopath omegaconf hydra-core yacs cloudpickle tabulate termcolor matplotlib
 
-.PHONY: demo test test-slow test-scale test-detectron2 lint docs tiny-sam bench-select bench-bags bench-seg bench-memory clean
+.PHONY: demo test test-slow test-scale test-detectron2 fuzz lint docs tiny-sam bench-select bench-bags bench-seg bench-memory clean
 
 demo: $(RUNTIME)
 	$(BIN)/sapnet-pipe demo --out $(OUT) $(ARGS)
 
 # One thread each: the tests are many small runs, and so they give the same bits on every machine.
-test test-slow test-scale test-detectron2: export OMP_NUM_THREADS = 1
+test test-slow test-scale test-detectron2 fuzz: export OMP_NUM_THREADS = 1
 
 test: lint
 	$(BIN)/python -m pytest -m "not slow" tests/data tests/pipeline tests/test_*.py $(ARGS)
@@ -40,6 +40,10 @@ test-scale: $(DEV)
 test-detectron2: $(DEV)
 	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt $(DETECTRON2_NEEDS)
 	PYTHONPATH="$(DETECTRON2)" $(BIN)/python -m pytest -rs tests/stages/segment/detectron2 $(ARGS) || [ $$? -eq 5 ]  # all skipped
+
+# Mutated files for every reader, 100,000 in some ten minutes on one core; ARGS="--inputs N --seed S --reader NAME".
+fuzz: $(DEV)
+	$(BIN)/python -m tests.fuzz $(ARGS)
 
 lint: $(DEV)
 	$(BIN)/ruff check .

@@ -17,7 +17,9 @@ from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.data.files import atomic_path, disk_errors
 
 _IN_MEMORY = 64_000_000  # bytes of annotations that wait in memory to be sorted; more of them wait in a file
-_CHUNK = 1 << 20  # bytes that are parsed at once
+_DEEPEST = 100
+# Bytes that are parsed at once: as many lists could be opened in them, each named by all that it lies in.
+_CHUNK = 1 << 12
 
 
 def write_coco(
@@ -68,15 +70,29 @@ def stream_entries(path: Path, key: str, *, label: str = "", quiet: bool = True)
             if file.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
                 file.seek(0)
             # Whole numbers stay int and others become float, as with json.loads; NaN is refused.
-            for index, entry in enumerate(ijson.items(file, f"{key}.item", use_float=True, buf_size=_CHUNK)):
+            events = _shallow(ijson.parse(file, use_float=True, buf_size=_CHUNK))
+            for index, entry in enumerate(ijson.items(events, f"{key}.item")):
                 if type(entry) is not dict:
                     raise UserError(path, f"{key}[{index}]", entry, "which is not an object", "Give an object")
                 yield entry
                 bar.update(file.tell() - bar.n)
-        except (ijson.JSONError, UnicodeDecodeError, OverflowError) as error:
+        except (ijson.JSONError, UnicodeDecodeError, OverflowError, RecursionError) as error:
             position = f"near byte {file.tell()}"
             hint = "Write the file again, or give another"
             raise UserError(path, position, "content", f"not valid JSON ({error})", hint) from error
+
+
+def _shallow(events: Iterable[tuple[str, str, Any]]) -> Iterator[tuple[str, str, Any]]:
+    """The events of a parser, down to a depth: each holds the names of all that it lies in. Raises: RecursionError."""
+    depth = 0
+    for event in events:
+        if event[1] in ("start_map", "start_array"):
+            depth += 1
+            if depth > _DEEPEST:
+                raise RecursionError(f"lists in lists, more than {_DEEPEST} deep")
+        elif event[1] in ("end_map", "end_array"):
+            depth -= 1
+        yield event
 
 
 def _by_id(entries: Iterable[Mapping[str, Any]], folder: Path) -> Iterator[str]:

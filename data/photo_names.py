@@ -30,6 +30,8 @@ _SHARED = FaultKind(
     "Correct the name, or put the photograph into the image folder",
 )
 
+_LONGEST, _LONGEST_PATH = 255, 4000  # bytes
+
 
 def is_text(value: Any) -> TypeGuard[str]:
     """Whether a JSON value is a string that is not blank and can be written again (JSON may hold half characters)."""
@@ -37,13 +39,15 @@ def is_text(value: Any) -> TypeGuard[str]:
 
 
 def check_file_name(path: str | PathLike[str], field: str, name: Any) -> str:
-    """Return `name` if it is a file name inside some folder; UserError if it is absolute, climbs out or is empty."""
+    """Return `name` if it is a file name inside some folder; UserError if it is absolute, climbs out or is none."""
     if not is_text(name):
         raise UserError(path, field, name, "which is not a file name", "Give the file's name in the image folder")
     absolute = PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive or name.startswith("\\")
     if absolute or "\0" in name or ".." in name.replace("\\", "/").split("/"):
         hint = "Use a file name relative to that folder"
         raise UserError(path, field, name, "which leaves the image folder", hint)
+    if max(len(part.encode()) for part in name.split("/")) > _LONGEST or len(name.encode()) > _LONGEST_PATH:
+        raise UserError(path, field, name, "which is longer than a file name can be", "Check the columns of the file")
     return name
 
 

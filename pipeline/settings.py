@@ -71,7 +71,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         content = path.read_bytes()
     try:
         return tomllib.loads(content.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # among them not TOML, not UTF-8, 5,000 digits
         raise UserError(path, "content", content[:40], f"not valid TOML ({error})", "Correct the file") from error
 
 
@@ -119,7 +119,7 @@ def _parsed(raw: str) -> Any:
     """A TOML value (number, true, list, quoted string), or the bare text itself."""
     try:
         return tomllib.loads(f"value = {raw}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return raw
 
 

@@ -210,7 +210,9 @@ def _read_identity(path: str, content: dict[str, Any]) -> BagIdentity:
 
 
 def _read_counts(item: dict[str, Any]) -> dict[str, int]:
-    return {str(reason): int(count) for reason, count in item.items()}
+    if not all(type(count) is int for count in item.values()):
+        raise ValueError(f"counts: {item!r}")
+    return {str(reason): count for reason, count in item.items()}
 
 
 def _read_shard(item: dict[str, Any]) -> ShardEntry:

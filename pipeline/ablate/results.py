@@ -4,12 +4,45 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.data.files import read_json, write_json
 from sapnet_pipe.pipeline.ablate.plan import Plan
 from sapnet_pipe.pipeline.ablate.tasks import RunFolders, result_of
+from sapnet_pipe.stages.training.run_files import MANIFEST
+
+_FileName = Annotated[str, Field(pattern=r"^[^/\\\x00]+$", min_length=1)]
+
+
+class PlannedFolders(BaseModel):
+    """One run of a plan, and the folders of its trainings below ``runs``."""
+
+    variant: str
+    seed: int
+    select: _FileName
+    segment: _FileName | None
+
+
+class PlanFile(BaseModel):
+    """What `write_plan` writes."""
+
+    ablation: str
+    title: str
+    compare: Literal["first", "previous"]
+    bags: str
+    variants: list[str]
+    runs: list[PlannedFolders]
+
+    @model_validator(mode="after")
+    def _variants_are_listed(self) -> "PlanFile":
+        unknown = [run.variant for run in self.runs if run.variant not in self.variants]
+        if unknown:
+            raise ValueError(f"{unknown[0]} is none of the variants")
+        return self
+
 
 PLAN_SUFFIX = ".plan.json"
 _FIXED = ("sam_top1", "largest", "token_1", "token_2", "token_3", "oracle")
@@ -43,31 +76,41 @@ def gather(out: Path, name: str) -> dict[str, Any]:
         ``finished`` and ``runs``, counts. Figures of unfinished runs are missing.
     Raises: UserError if the plan cannot be read.
     """
-    file = plan_file(out, name)
-    content = read_json(file)
-    if not isinstance(content, dict) or not {"variants", "runs"} <= content.keys():
-        raise UserError(file, "content", "", "not the plan of an ablation", "Run ablate again")
-    found: dict[str, dict[int, dict[str, Any]]] = {variant: {} for variant in content["variants"]}
+    plan = _read_plan(plan_file(out, name))
+    found: dict[str, dict[int, dict[str, Any]]] = {variant: {} for variant in plan.variants}
     baselines: dict[str, float] = {}
-    for run in content["runs"]:
-        selected = result_of(out / "runs" / run["select"])
-        segmented = None if run["segment"] is None else result_of(out / "runs" / run["segment"])
-        if selected is None or (run["segment"] is not None and segmented is None):
+    for run in plan.runs:
+        selected = result_of(out / "runs" / run.select)
+        segmented = None if run.segment is None else result_of(out / "runs" / run.segment)
+        if selected is None or (run.segment is not None and segmented is None):
             continue
-        found[run["variant"]][run["seed"]] = {**run, **_figures(selected, segmented)}
-        fixed = {rule: selected["quality"][rule]["miou"] for rule in _FIXED} if selected["quality"] else {}
+        try:
+            found[run.variant][run.seed] = {**run.model_dump(), **_figures(selected, segmented)}
+            fixed = {rule: float(selected["quality"][rule]["miou"]) for rule in _FIXED} if selected["quality"] else {}
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            file, problem = out / "runs" / run.select / MANIFEST, f"not the result of a run ({error!r})"
+            raise UserError(file, "result", run.variant, problem, "Move that run away, and run ablate again") from error
         if len(fixed) and fixed["oracle"] >= baselines.get("oracle", 0.0):  # of several stores the fullest bags
             baselines = fixed
     return {
-        "ablation": content["ablation"],
-        "title": content["title"],
-        "bags": content["bags"],
-        "compare": content["compare"],
-        "runs": len(content["runs"]),
+        "ablation": plan.ablation,
+        "title": plan.title,
+        "bags": plan.bags,
+        "compare": plan.compare,
+        "runs": len(plan.runs),
         "finished": sum(map(len, found.values())),
-        "variants": _rows(found, content["compare"]),
+        "variants": _rows(found, plan.compare),
         "baselines": {rule: round(value, 6) for rule, value in baselines.items()},
     }
+
+
+def _read_plan(file: Path) -> PlanFile:
+    try:
+        return PlanFile.model_validate(read_json(file))
+    except ValidationError as error:
+        fault = error.errors()[0]
+        field = ".".join(map(str, fault["loc"])) or "content"
+        raise UserError(file, field, fault["input"], fault["msg"], "Run ablate again, which writes it anew") from error
 
 
 def _figures(selected: Mapping[str, Any], segmented: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -79,9 +122,9 @@ def _figures(selected: Mapping[str, Any], segmented: Mapping[str, Any] | None) -
     }
     if selected["quality"]:
         chosen = selected["quality"]["chosen"]
-        figures |= {name: chosen[name] for name in ("miou", "share_50", "share_75")}
+        figures |= {name: float(chosen[name]) for name in ("miou", "share_50", "share_75")}
         figures |= {f"miou_{kind}": found["miou"] for kind, found in chosen["by_group"].items() if found["count"]}
-        figures["oracle"] = selected["quality"]["oracle"]["miou"]
+        figures["oracle"] = float(selected["quality"]["oracle"]["miou"])
     if training.get("bag_accuracy") is not None:
         figures["bag_accuracy"] = training["bag_accuracy"]
     if segmented is not None and segmented.get("ap"):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sapnet_pipe.data.bag_store.filesystem import Location
+from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.data.files import read_json
 from sapnet_pipe.pipeline.ablate.inputs import Inputs
 from sapnet_pipe.pipeline.ablate.keys import key_of, select_key
@@ -84,7 +85,14 @@ def result_of(folder: Path) -> dict[str, Any] | None:
     if not file.is_file():
         return None
     manifest = read_json(file)
-    return manifest["result"] if manifest.get("status") == "complete" else None
+    if not isinstance(manifest, dict) or manifest.get("status") != "complete":
+        return None
+    result = manifest.get("result")
+    if not isinstance(result, dict):
+        raise UserError(
+            file, "result", result, "not what a finished run writes", "Move that run away, and run it again"
+        )
+    return result
 
 
 def do_task(task: Task) -> dict[str, Any]:
