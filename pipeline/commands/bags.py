@@ -8,8 +8,9 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from sapnet_pipe.pipeline.inputs import Argument, Inputs, OutFile, OutStore, PlainSettings, Truth
-from sapnet_pipe.pipeline.outputs import require_new_file
+from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.pipeline.inputs import Argument, Draw, Inputs, OutFile, OutStore, PlainSettings, Truth
+from sapnet_pipe.pipeline.outputs import require_folder, require_new_file, require_new_folder
 from sapnet_pipe.pipeline.report import Report
 
 _CATEGORIES_SHOWN = 10
@@ -28,6 +29,8 @@ class InspectInputs(Inputs, frozen=True, extra="forbid"):
 
     bags: Store
     truth: Truth = None
+    images: Path | None = Field(default=None, description="Folder of the photographs, for --draw.")
+    draw: Draw = None
 
 
 class MergeInputs(Inputs, frozen=True, extra="forbid"):
@@ -78,12 +81,29 @@ def inspect_bags(inputs: InspectInputs) -> Report:
     from sapnet_pipe.data.coco.instances import read_instances
     from sapnet_pipe.stages.bags.inspect import inspect
 
+    if inputs.draw is not None:
+        _require_drawable(inputs)
     dataset = read_instances(inputs.truth) if inputs.truth is not None else None
     result = inspect(parse_location(inputs.bags), dataset, quiet=inputs.quiet).to_dict()
     notes = list(result.pop("notes"))
     if result["shards"] < result["shards_total"]:
         notes.append("this is a part of a store: bags merge joins it with the others.")
+    if inputs.draw is not None and inputs.images is not None:
+        from sapnet_pipe.data.bag_store.store import BagStore
+        from sapnet_pipe.pipeline.pictures.strips import draw_bags
+
+        store = BagStore.open(parse_location(inputs.bags), allow_part=True)
+        notes.append(draw_bags(inputs.draw, store, inputs.images, dataset, quiet=inputs.quiet))
     return Report(f"Bag store {inputs.bags}", result, shown=_shown(result), notes=notes)
+
+
+def _require_drawable(inputs: InspectInputs) -> None:
+    """Raises: UserError unless there are photographs to draw on and a new folder for the pictures."""
+    if inputs.images is None:
+        raise UserError("--draw", "images", str(inputs.draw), "but no photographs to draw on", "Give --images FOLDER")
+    require_folder(inputs.images, "--images")
+    if inputs.draw is not None:
+        require_new_folder(inputs.draw, "--draw")
 
 
 def merge_bags(inputs: MergeInputs) -> Report:

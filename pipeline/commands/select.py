@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from sapnet_pipe.data.files import sha256_file
-from sapnet_pipe.pipeline.inputs import BagStore, Images, Inputs, OutFolder, Resume, Truth
-from sapnet_pipe.pipeline.outputs import require_folder
+from sapnet_pipe.pipeline.inputs import BagStore, Draw, Images, Inputs, OutFolder, Resume, Truth
+from sapnet_pipe.pipeline.outputs import require_folder, require_new_folder
 from sapnet_pipe.pipeline.report import Report
 from sapnet_pipe.pipeline.run_folder import open_run
 from sapnet_pipe.pipeline.settings import Presets
@@ -28,6 +28,7 @@ class SelectInputs(Inputs, frozen=True, extra="forbid"):
     out: OutFolder
     preset: Annotated[str, Presets(PRESETS)] = Field(default="coco-1x", description="Named settings.")
     truth: Truth = None
+    draw: Draw = None
     explain: bool = Field(default=False, description="Write explain.parquet: every mask's scores at every step.")
     resume: Resume = False
 
@@ -41,6 +42,8 @@ def select(inputs: SelectInputs, settings: SelectConfig) -> Report:
 
     images, out, truth, resume = inputs.images, inputs.out, inputs.truth, inputs.resume
     require_folder(images, "--images")
+    if inputs.draw is not None:
+        require_new_folder(inputs.draw, "--draw")
     store = BagStore.open(parse_location(inputs.bags))
     dataset = read_instances(truth) if truth is not None else None
     hashes = {"bags": store.fingerprint}
@@ -51,14 +54,18 @@ def select(inputs: SelectInputs, settings: SelectConfig) -> Report:
             store, images, out, settings, truth=dataset, explain=inputs.explain, resume=resume, quiet=inputs.quiet
         ).to_dict() | {"images_without_bags": len(store.manifest.failed)}
         folder.finish(summary)
-    labels = out / PSEUDO_LABELS
+    labels, pictures = out / PSEUDO_LABELS, []
+    if inputs.draw is not None and folder.written:
+        from sapnet_pipe.pipeline.pictures.strips import draw_choices
+
+        pictures = [draw_choices(inputs.draw, store, labels, images, dataset, quiet=inputs.quiet)]
     following = f"sapnet-pipe train-seg --labels {quote(str(labels))} --images {quote(str(images))} --out RUN2"
     return Report(
         f"Pseudo labels written to {labels}",
         summary,
         following,
         shown=_shown(summary),
-        notes=[*folder.notes, *_without_bags(store), *summary["notes"], *_notes(summary)],
+        notes=[*folder.notes, *_without_bags(store), *summary["notes"], *_notes(summary), *pictures],
         silent=not folder.written,
     )
 

@@ -5,34 +5,26 @@ from pathlib import Path
 from typing import Any
 
 from sapnet_pipe.data.bag_store.store import BagStore
-from sapnet_pipe.data.bag_store.table import baseline_choice
-from sapnet_pipe.data.coco.instances import ImageRecord, InstanceDataset, counts_of, read_instances
+from sapnet_pipe.data.coco.instances import ImageRecord, read_instances
 from sapnet_pipe.data.files import read_json
 from sapnet_pipe.data.images import read_image
 from sapnet_pipe.pipeline.pictures.draw import Panel, draw_strip, write_picture
+from sapnet_pipe.pipeline.pictures.strips import Masks, StoreView, choice_panels, masks_by_image
 from sapnet_pipe.stages.training.run_files import PSEUDO_LABELS, TEST_PREDICTIONS
 
-Masks = dict[int, bytes]
 _MIN_SCORE = 0.3
 
 
 def draw_training_pictures(out: Path, predictions: Path, count: int) -> None:
     """Points, SAM top-1, SAPNet's choice, truth and predictions of the first `count` training scenes."""
     truth = read_instances(out / "train" / "instances.json")
-    chosen = _by_image(read_instances(out / "sapnet" / PSEUDO_LABELS))
-    true_masks, found = _by_image(truth), _detections(predictions)
-    store = BagStore.open(out / "bags")
-    table = store.read_table()
-    top1 = dict(zip(table.point_id.tolist(), baseline_choice(table, "sam-top1").tolist(), strict=True))
-    points = {int(i): (float(x), float(y)) for i, (x, y) in zip(table.point_id, table.point_xy, strict=True)}
+    chosen = masks_by_image(read_instances(out / "sapnet" / PSEUDO_LABELS))
+    true_masks, found = masks_by_image(truth), _detections(predictions)
+    bags = StoreView(BagStore.open(out / "bags"))
     for image_id in list(truth.images)[:count]:
         image = truth.images[image_id]
-        own = {point_id: points[point_id] for point_id in true_masks.get(image_id, {}) if point_id in points}
-        bags = store.read_masks(image_id) if own else {}
         panels = [
-            Panel("points", {}, own),
-            Panel("SAM top-1", {point_id: bag[top1[point_id]] for point_id, bag in bags.items()}, own),
-            Panel("SAPNet's choice", chosen.get(image_id, {}), own),
+            *choice_panels(bags, image, chosen, "SAPNet's choice"),
             Panel("truth", true_masks.get(image_id, {}), {}),
             Panel("SOLOv2 prediction", found.get(image_id, {}), {}),
         ]
@@ -42,7 +34,7 @@ def draw_training_pictures(out: Path, predictions: Path, count: int) -> None:
 def draw_test_pictures(out: Path, count: int) -> None:
     """Truth and predictions of the first `count` test scenes, by every model that was trained."""
     truth = read_instances(out / "test" / "instances.json")
-    true_masks = _by_image(truth)
+    true_masks = masks_by_image(truth)
     from_pseudo = _detections(out / "solov2-pseudo" / TEST_PREDICTIONS)
     yardstick = out / "solov2-true" / TEST_PREDICTIONS
     from_true = _detections(yardstick) if yardstick.is_file() else None
@@ -61,14 +53,6 @@ def draw_test_pictures(out: Path, count: int) -> None:
 def _draw(path: Path, images_dir: Path, image: ImageRecord, panels: Iterable[Panel]) -> None:
     pixels = read_image(images_dir / image.file_name, image.height, image.width, file=images_dir, field="file_name")
     write_picture(path, draw_strip(pixels, list(panels)))
-
-
-def _by_image(dataset: InstanceDataset) -> dict[int, Masks]:
-    masks: dict[int, Masks] = {}
-    for annotation in dataset.annotations:
-        counts = counts_of(annotation, dataset.images[annotation.image_id], file=dataset.source)
-        masks.setdefault(annotation.image_id, {})[annotation.annotation_id] = counts
-    return masks
 
 
 def _detections(predictions: Path) -> dict[int, Masks]:

@@ -1,7 +1,7 @@
 """Pictures for people: masks and points drawn over the photograph, panels side by side under their titles."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from sapnet_pipe.data.files import atomic_path
 Picture = NDArray[np.uint8]
 """(H, W, 3) uint8 RGB."""
 _TITLE_HEIGHT = 26
-_MAX_PANEL_WIDTH = 480
+_MAX_PANEL_WIDTH, _MAX_ALONE = 480, 1200
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,13 @@ class Panel:
         title: Written above it.
         masks: COCO counts by object id, in the photograph's resolution; an id keeps its colour in every panel.
         points: (x, y) in pixels by object id.
+        names: What to write beside a point, by object id.
     """
 
     title: str
     masks: Mapping[int, bytes]
     points: Mapping[int, tuple[float, float]]
+    names: Mapping[int, str] = field(default_factory=dict)
 
 
 class Label(NamedTuple):
@@ -43,15 +45,20 @@ class Label(NamedTuple):
 
 
 def draw_strip(image: Picture, panels: Sequence[Panel]) -> Picture:
-    """The panels side by side, each the photograph with its masks and points on it."""
+    """The panels side by side, each the photograph with its masks and points on it; one alone is larger."""
     height, width = image.shape[:2]
-    scale = min(1.0, _MAX_PANEL_WIDTH / width) if width > _MAX_PANEL_WIDTH else max(1, 256 // width)
+    most = _MAX_PANEL_WIDTH if len(panels) > 1 else _MAX_ALONE
+    scale = min(1.0, most / width) if width > most else max(1, 256 // width)
     strips = []
     for panel in panels:
         picture = draw_masks(image, panel.masks)
         size = (round(width * scale), round(height * scale))
         resized = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST)
-        strips.append(_titled(_draw_points(resized.astype(np.uint8), panel.points, scale), panel.title))
+        drawn = _draw_points(resized.astype(np.uint8), panel.points, scale)
+        labels = {
+            key: Label(name, *(scale * side + 6 for side in panel.points[key])) for key, name in panel.names.items()
+        }
+        strips.append(_titled(draw_labels(drawn, labels), panel.title))
         strips.append(np.full((strips[0].shape[0], 6, 3), 255, np.uint8))
     return np.concatenate(strips[:-1], axis=1)
 
