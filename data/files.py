@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -26,6 +27,8 @@ _HINTS = {
     errno.EFBIG: ("the file grew past the limit on file sizes", "Raise the limit, or choose another folder"),
 }
 
+_OPEN = ("/dev/fd", "/proc/self/fd")  # where the files that a process has open are named
+
 
 @contextmanager
 def disk_errors(path: str | os.PathLike[str]) -> Iterator[None]:
@@ -37,6 +40,21 @@ def disk_errors(path: str | os.PathLike[str]) -> Iterator[None]:
             raise
         problem, hint = _HINTS[error.errno]
         raise UserError(path, "path", error.filename or str(path), problem, hint) from error
+
+
+@contextmanager
+def reading(path: str | os.PathLike[str]) -> Iterator[None]:
+    """`disk_errors` about a file that is to be read.
+
+    A device has no end, and a named pipe may have nobody who writes to it: they are a `UserError` too, but for pipes
+    that are open already, /dev/stdin and a shell's ``<(command)``.
+    """
+    with disk_errors(path):
+        mode = Path(path).stat().st_mode
+        is_open = str(Path(path).parent) in _OPEN or os.fspath(path) == "/dev/stdin"
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or (is_open and not stat.S_ISBLK(mode))):
+            raise UserError(path, "path", str(path), "a pipe or a device, not a file", "Name a file")
+        yield
 
 
 @contextmanager
@@ -93,7 +111,7 @@ def read_json(path: Path) -> Any:
 
     Raises: UserError if the file is missing, not readable, or not JSON (line and column are named).
     """
-    with disk_errors(path):
+    with reading(path):
         content = Path(path).read_bytes()
     return parse_json(content, path)
 
@@ -113,7 +131,7 @@ def parse_json(content: bytes, path: str | os.PathLike[str]) -> Any:
 
 def sha256_file(path: Path) -> str:
     """Hex SHA-256 of the file's bytes."""
-    with disk_errors(path), Path(path).open("rb") as file:
+    with reading(path), Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha256(file)
 
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from sapnet_pipe.data.coco.instances import Category, ImageRecord
 from sapnet_pipe.data.errors import UserError
-from sapnet_pipe.data.files import atomic_path, disk_errors
+from sapnet_pipe.data.files import atomic_path, reading
 
 _IN_MEMORY = 64_000_000  # bytes of annotations that wait in memory to be sorted; more of them wait in a file
 _DEEPEST = 100
@@ -63,7 +63,7 @@ def stream_entries(path: Path, key: str, *, label: str = "", quiet: bool = True)
     Raises: UserError if the file cannot be read, is not JSON, or an entry is not an object; a file without the list
         has no entries.
     """
-    with disk_errors(path):
+    with reading(path):
         file = path.open("rb")
     with file, tqdm(total=path.stat().st_size, desc=label, unit="B", unit_scale=True, disable=quiet) as bar:
         try:

@@ -20,6 +20,7 @@ class Report:
         next_step: The command to run next, if there is one.
         notes: What must not be overlooked, a line each.
         shown: What people see in place of the whole result.
+        more: What people see below it, such as a table.
         silent: Show nothing: another of the processes that did this together does.
         exit_code: Of the command.
         urgent: What --quiet does not keep back either, a line each, for standard error.
@@ -30,6 +31,7 @@ class Report:
     next_step: str | None = None
     notes: Sequence[str] = ()
     shown: Mapping[str, Any] | None = None
+    more: str = ""
     silent: bool = False
     exit_code: int = 0
     urgent: Sequence[str] = ()
@@ -43,6 +45,8 @@ def show(report: Report, *, as_json: bool, quiet: bool) -> None:
         typer.echo(report.title)
         for name, value in _flat(report.result if report.shown is None else report.shown).items():
             typer.echo(f"  {name:<32} {_plain(value)}")
+        if report.more:
+            typer.echo(f"\n{report.more}\n")
         for note in report.notes:
             typer.echo(f"Note: {one_line(note)}")
         if report.next_step:
@@ -54,11 +58,11 @@ def show(report: Report, *, as_json: bool, quiet: bool) -> None:
         typer.echo(to_json_line(report.result))
 
 
-def table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     """Left-aligned first column, right-aligned others."""
     widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
     lines = []
-    for row in [header, *rows]:
+    for row in (header, *rows):
         cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
         lines.append("  ".join(cells).rstrip())
     lines.insert(1, "-" * len(lines[0]))

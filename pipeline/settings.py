@@ -11,7 +11,7 @@ import tomli_w
 from pydantic import BaseModel, ValidationError
 
 from sapnet_pipe.data.errors import UserError
-from sapnet_pipe.data.files import disk_errors
+from sapnet_pipe.data.files import reading
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -67,7 +67,7 @@ def resolve_settings(
 
 def read_toml(path: Path) -> dict[str, Any]:
     """Parse a TOML file. Raises: UserError if it is missing or malformed."""
-    with disk_errors(path):
+    with reading(path):
         content = path.read_bytes()
     try:
         return tomllib.loads(content.decode())

@@ -36,7 +36,13 @@ def coco_ap(
     Raises: UserError for a truth without the masks that are needed, and for malformed predictions.
     """
     dataset = truth if isinstance(truth, InstanceDataset) else read_instances(truth)
-    alignment = alignment or same_ids(dataset)
+    evaluation = _evaluated(alignment or same_ids(dataset), results, iou_type, source)
+    return {name: float(value) for name, value in zip(NAMES, evaluation.stats, strict=True)}
+
+
+def _evaluated(
+    alignment: Alignment, results: list[dict[str, Any]] | Path, iou_type: IouType, source: Path | None
+) -> COCOeval:
     dataset = alignment.truth
     detections = checked_detections(results, alignment, iou_type, source=source)
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
@@ -45,7 +51,35 @@ def coco_ap(
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    return {name: float(value) for name, value in zip(NAMES, evaluation.stats, strict=True)}
+    return evaluation
+
+
+def ap_by_category(
+    truth: InstanceDataset,
+    results: list[dict[str, Any]],
+    iou_type: IouType = "segm",
+    *,
+    alignment: Alignment | None = None,
+    source: Path | None = None,
+) -> dict[str, dict[str, float]]:
+    """By the name of each category of the truth: its ``AP``, and how many ``objects`` and ``predictions`` it has.
+
+    The AP is COCO's first figure of that category alone (so their mean is that of `coco_ap`), -1 without an object.
+    """
+    evaluation = _evaluated(alignment or same_ids(truth), results, iou_type, source)
+    precision = evaluation.eval["precision"][
+        :, :, :, 0, -1
+    ]  # thresholds, recalls, categories; all sizes, most per image
+    figures = {}
+    for place, category_id in enumerate(evaluation.params.catIds):
+        found = precision[:, :, place]
+        objects = evaluation.cocoGt.loadAnns(evaluation.cocoGt.getAnnIds(catIds=[category_id], iscrowd=0))
+        figures[str(evaluation.cocoGt.cats[category_id]["name"])] = {
+            "AP": float(found[found > -1].mean()) if (found > -1).any() else -1.0,
+            "objects": len(objects),
+            "predictions": len(evaluation.cocoDt.getAnnIds(catIds=[category_id])),
+        }
+    return figures
 
 
 def _indexed(dataset: InstanceDataset, annotations: list[dict[str, Any]]) -> Any:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 from sapnet_pipe.data.coco.document import Category, CocoDocument, ImageRecord, SizeOf
 from sapnet_pipe.data.errors import FaultKind, FaultReport
-from sapnet_pipe.data.files import disk_errors, parse_json
+from sapnet_pipe.data.files import parse_json, reading
 
 MALFORMED = FaultKind("points-malformed", "points cannot be understood", "Give x and y as two numbers in pixels")
 OUTSIDE = FaultKind(
@@ -104,7 +104,7 @@ class PointsFile:
     @cached_property
     def content(self) -> bytes:
         """Its bytes; UserError if they cannot be read."""
-        with disk_errors(self.path):
+        with reading(self.path):
             return self.path.read_bytes()
 
     @cached_property

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.errors import UserError, one_line
 from sapnet_pipe.pipeline.inputs import Inputs
-from sapnet_pipe.pipeline.report import Report
+from sapnet_pipe.pipeline.report import Report, table
 from sapnet_pipe.stages.training.run_files import image_ids_beside
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def _label_quality(labels: Path, truth: "InstanceDataset") -> Report:
 
 
 def _average_precision(predictions: Path, truth: "InstanceDataset") -> Report:
-    from sapnet_pipe.data.evaluation.coco_ap import coco_ap
+    from sapnet_pipe.data.evaluation.coco_ap import ap_by_category, coco_ap
     from sapnet_pipe.data.evaluation.detections import align_results, read_results
 
     entries, names = read_results(predictions), image_ids_beside(predictions)
@@ -59,10 +59,31 @@ def _average_precision(predictions: Path, truth: "InstanceDataset") -> Report:
     figures: dict[str, Any] = {
         "segm": coco_ap(truth, entries, "segm", **common),
         "bbox": coco_ap(truth, entries, "bbox", **common),
+        "by_category": ap_by_category(truth, entries, "segm", **common),
         "images_matched_by": "file_name" if alignment.by_name else "id",
         "images": len(set(alignment.image_ids.values())),
     }
     notes = list(alignment.notes)
     if entries and figures["segm"]["AP50"] == 0:
         notes.append("no prediction covers half of a true object of its photograph and category.")
-    return Report(f"{predictions} against {truth.source}", figures, notes=notes)
+    return Report(
+        f"{predictions} against {truth.source}",
+        figures,
+        notes=notes,
+        shown=figures | {"by_category": None},
+        more=_table(figures),
+    )
+
+
+def _table(figures: dict[str, Any]) -> str:
+    rows = [
+        (
+            one_line(name),
+            f"{found['AP']:.3f}" if found["AP"] >= 0 else "-",
+            str(found["objects"]),
+            str(found["predictions"]),
+        )
+        for name, found in figures["by_category"].items()
+        if found["objects"] or found["predictions"]
+    ]
+    return table(("category (mask AP)", "AP", "objects", "predictions"), rows)

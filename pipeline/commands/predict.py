@@ -127,4 +127,8 @@ def _notes(summary: Mapping[str, Any], settings: PredictSettings) -> list[str]:
             *notes,
             f"no instance scored {settings.draw_score:g}, so nothing was drawn: --set draw_score=... lowers that.",
         ]
+    if "pictures" in summary:
+        drawn, images = summary["pictures"], summary["images"]
+        others = "" if drawn == images else f"; on the others no instance scored {settings.draw_score:g} (draw_score)"
+        notes.append(f"{drawn} of {images} photographs are drawn in {summary['drawn']}{others}.")
     return notes

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from sapnet_pipe.data.errors import UserError
-from sapnet_pipe.data.files import atomic_path, disk_errors
+from sapnet_pipe.data.files import atomic_path, reading
 
 FORMAT = "sapnet-pipe/training/1"
 
@@ -76,7 +76,7 @@ def save_tensors(path: Path, content: dict[str, Any]) -> None:
 
 def load_tensors(path: Path, map_location: str | torch.device = "cpu") -> dict[str, Any]:
     """`torch.load` with ``weights_only=True`` and errors a user can fix; the file must hold a dictionary."""
-    with disk_errors(path):
+    with reading(path):
         Path(path).open("rb").close()
     try:
         with warnings.catch_warnings():

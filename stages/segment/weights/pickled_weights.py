@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sapnet_pipe.data.errors import UserError
-from sapnet_pipe.data.files import disk_errors
+from sapnet_pipe.data.files import reading
 from sapnet_pipe.stages.segment.pixel_format import DETECTRON2_PIXELS, OUR_PIXELS
 from sapnet_pipe.stages.segment.weights.checkpoint_keys import from_detectron2
 from sapnet_pipe.stages.training.backbone import download_weights
@@ -72,7 +72,7 @@ def read_pickled_backbone(weights: str, resnet: str) -> PickledBackbone:
 
 def read_arrays(path: Path) -> dict[Any, Any]:
     """A pickled dictionary of NumPy arrays, strings and numbers; anything else in it is refused, not run."""
-    with disk_errors(path), path.open("rb") as file:
+    with reading(path), path.open("rb") as file:
         try:
             content = _ArraysOnly(file, encoding="latin1").load()
         except (MemoryError, OSError):

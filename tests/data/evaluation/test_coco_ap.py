@@ -4,7 +4,7 @@ import pytest
 
 from sapnet_pipe.data.coco.instances import counts_of, read_instances
 from sapnet_pipe.data.errors import UserError
-from sapnet_pipe.data.evaluation.coco_ap import NAMES, coco_ap
+from sapnet_pipe.data.evaluation.coco_ap import NAMES, ap_by_category, coco_ap
 
 
 @pytest.fixture
@@ -33,6 +33,19 @@ def test_perfect_predictions_reach_one_and_nothing_is_printed(truth, iou_type, c
     assert [figures[name] for name in ("AP", "AP50", "APs", "AR100")] == pytest.approx([1, 1, 1, 1])
     assert figures["APl"] == -1  # the truth has no large object
     assert capsys.readouterr().out == ""
+
+
+def test_the_mean_over_categories_is_cocos_ap(truth):
+    found = perfect(truth)
+    found[0]["score"] = 0.1
+    found.append({**found[-1], "score": 0.2, "segmentation": found[0]["segmentation"]})  # of another class: false
+    by_category = ap_by_category(truth, found)
+    figures = [entry["AP"] for entry in by_category.values() if entry["AP"] >= 0]
+    assert sum(figures) / len(figures) == pytest.approx(coco_ap(truth, found)["AP"])
+    assert min(figures) < 1
+    assert sum(entry["objects"] for entry in by_category.values()) == len(found) - 1
+    assert sum(entry["predictions"] for entry in by_category.values()) == len(found)
+    assert all(entry["AP"] <= 0 for entry in ap_by_category(truth, []).values())
 
 
 @pytest.mark.parametrize("iou_type", ["segm", "bbox"])
