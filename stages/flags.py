@@ -1,9 +1,10 @@
 """Marks on the fields of settings models: which of them have a flag of their own on the command line."""
 
+import re
 from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,15 @@ class Flag:
 FLAG = Flag()
 """The flag that is named after the field."""
 
-Device = Annotated[str, FLAG, Field(description="auto, cpu, cuda, cuda:N or mps.")]
+
+def _device_name(name: str) -> str:
+    """Whether there is such a device, torch has to tell, which is imported later."""
+    if not re.fullmatch(r"auto|(cpu|cuda|mps)(:\d+)?", name):
+        raise ValueError("not a device: use auto, cpu, cuda, cuda:N or mps")
+    return name
+
+
+Device = Annotated[str, FLAG, Field(description="auto, cpu, cuda, cuda:N or mps."), AfterValidator(_device_name)]
 MaxFailureRate = Annotated[
     float, FLAG, Field(ge=0, le=1, description="Share of the photographs that may be unreadable before the run stops.")
 ]

@@ -12,7 +12,7 @@ from sapnet_pipe.pipeline.outputs import require_folder, require_new_folder
 from sapnet_pipe.pipeline.report import Report
 from sapnet_pipe.pipeline.run_folder import open_run
 from sapnet_pipe.pipeline.settings import Presets
-from sapnet_pipe.stages.select.config import SelectConfig
+from sapnet_pipe.stages.select.config import SelectConfig, oracle_without_truth
 from sapnet_pipe.stages.select.presets import PRESETS
 from sapnet_pipe.stages.training.run_files import PSEUDO_LABELS
 
@@ -35,17 +35,22 @@ class SelectInputs(Inputs, frozen=True, extra="forbid"):
 
 def select(inputs: SelectInputs, settings: SelectConfig) -> Report:
     """Train the selector (if the method is a trained one), choose a mask for every point, write pseudo labels."""
-    from sapnet_pipe.data.bag_store.filesystem import parse_location
-    from sapnet_pipe.data.bag_store.store import BagStore
-    from sapnet_pipe.data.coco.instances import read_instances
-    from sapnet_pipe.stages.select.run import run
-
     images, out, truth, resume = inputs.images, inputs.out, inputs.truth, inputs.resume
+    if settings.method == "oracle" and truth is None:
+        raise oracle_without_truth()
     require_folder(images, "--images")
     if inputs.draw is not None:
         require_new_folder(inputs.draw, "--draw")
+
+    from sapnet_pipe.data.bag_store.filesystem import parse_location
+    from sapnet_pipe.data.bag_store.store import BagStore
+    from sapnet_pipe.data.coco.instances import read_instances
+
     store = BagStore.open(parse_location(inputs.bags))
     dataset = read_instances(truth) if truth is not None else None
+
+    from sapnet_pipe.stages.select.run import run  # torch, which a fault above need not wait for
+
     hashes = {"bags": store.fingerprint}
     if truth is not None:
         hashes["truth"] = sha256_file(truth)

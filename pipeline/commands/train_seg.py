@@ -32,11 +32,12 @@ class TrainSegInputs(Inputs, frozen=True, extra="forbid"):
 
 def train_seg(inputs: TrainSegInputs, settings: SegmentConfig) -> Report:
     """Train SOLOv2; with validation labels, also its mask and box AP."""
-    from sapnet_pipe.stages.segment.run import run
-
     labels, images, out, resume = inputs.labels, inputs.images, inputs.out, inputs.resume
     val_labels, val_images = inputs.val_labels, inputs.val_images
     require_folder(images, "--images")
+    if val_images is not None and val_labels is None:
+        hint = "Give --val-labels too, or leave it out"
+        raise UserError("--val-images", "path", str(val_images), "photographs without labels to measure on", hint)
     if val_images is not None:
         require_folder(val_images, "--val-images")
     if (labels / PSEUDO_LABELS).is_file():
@@ -45,6 +46,9 @@ def train_seg(inputs: TrainSegInputs, settings: SegmentConfig) -> Report:
     hashes = {"labels": sha256_file(labels)}
     if val_labels is not None:
         hashes["val_labels"] = sha256_file(val_labels)
+
+    from sapnet_pipe.stages.segment.run import run  # torch, which a fault above need not wait for
+
     with open_run(
         out, command="train-seg", settings=settings, inputs=hashes, seed=settings.seed, resume=resume
     ) as folder:

@@ -87,12 +87,12 @@ def run(
     """
     began = time.perf_counter()
     notes = _Notes(quiet)
-    engine = _engine(config, begun_engine(out) if resume else None, notes)
+    engine, about_engine = _engine(config, begun_engine(out) if resume else None)
     limit_threads()
     device = pick_device(config.device)
     label_set = _labels(labels, images_dir, config, quiet)
     truth, remarks = read_truth(val_labels, label_set) if val_labels else (None, [])
-    for line in (*label_set.notes, *remarks):
+    for line in (*about_engine, *label_set.notes, *remarks):
         notes.add(line)
     model, description = _network(out, config, label_set, resume, notes)
     model.to(memory_format=train_layout(device))
@@ -142,17 +142,16 @@ def _length(config: SegmentConfig, labels: LabelSet, notes: "_Notes") -> TrainCo
     return length
 
 
-def _engine(config: SegmentConfig, begun: str | None, notes: "_Notes") -> str:
-    """Choose the engine and note what that means for the other settings; `begun` is that of the run to resume."""
+def _engine(config: SegmentConfig, begun: str | None) -> tuple[str, list[str]]:
+    """The engine, and what that means for the other settings; `begun` is that of the run to resume."""
     engine, line = choose_engine(config.engine, begun)
-    notes.add(line)
-    notes.add(lr_line(config.train))
+    notes = [line, lr_line(config.train)]
     if engine == "builtin" and config.detectron2 != Detectron2Config():
-        notes.add("the settings under detectron2 do not concern engine builtin and change nothing.")
+        notes.append("the settings under detectron2 do not concern engine builtin and change nothing.")
     if engine == "detectron2" and world_size() > 1:
         hint = "Start it without torchrun: Detectron2 launches its own processes (detectron2.processes)"
         raise UserError("settings", "engine", engine, "which does not run under torchrun", hint)
-    return engine
+    return engine, notes
 
 
 def _train_by_detectron2(inputs: EngineInputs) -> EngineResult:

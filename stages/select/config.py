@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
+from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.stages.flags import FLAG, Device, MaxFailureRate, Seed
 from sapnet_pipe.stages.select.frozen.config import FrozenConfig
 from sapnet_pipe.stages.training.backbone_config import BackboneConfig
@@ -169,6 +170,12 @@ class SelectConfig(BaseModel, frozen=True, extra="forbid"):
     test: InferenceConfig = Field(default=InferenceConfig(), description="Selection pass.")
     guard: GuardConfig = Field(default=GuardConfig(), description="Seed guard.")
     frozen: FrozenConfig = Field(default=FrozenConfig(), description="Screening on frozen features.")
+
+
+def oracle_without_truth() -> UserError:
+    """The method oracle has nothing to choose by."""
+    hint = "Give the true masks with --truth, or choose another method"
+    return UserError("settings", "method", "oracle", "which needs the truth", hint)
 
 
 def for_frozen(config: SelectConfig) -> SelectConfig:

@@ -19,7 +19,7 @@ from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.data.evaluation.bag_overlaps import BagOverlaps, bag_overlaps
 from sapnet_pipe.data.labels.explanations import Selection, open_explanations
 from sapnet_pipe.stages.select.batches.bag_images import BagImages, group_images
-from sapnet_pipe.stages.select.config import TRAINED_METHODS, SelectConfig, for_frozen, for_method
+from sapnet_pipe.stages.select.config import TRAINED_METHODS, SelectConfig, for_frozen, for_method, oracle_without_truth
 from sapnet_pipe.stages.select.feature_source import FeatureSource, open_source
 from sapnet_pipe.stages.select.frozen.source import takes_features_of_store
 from sapnet_pipe.stages.select.learn import Learned, cannot_learn, learn
@@ -28,6 +28,7 @@ from sapnet_pipe.stages.select.selection.export import export_labels
 from sapnet_pipe.stages.select.selection.inference import select_all
 from sapnet_pipe.stages.select.selection.quality import compare_choices
 from sapnet_pipe.stages.training.config import lr_line
+from sapnet_pipe.stages.training.devices import pick_device
 from sapnet_pipe.stages.training.distributed import is_main_process
 from sapnet_pipe.stages.training.failures import find_unreadable, unreadable_note
 from sapnet_pipe.stages.training.metric_log import MetricLog, metrics_size
@@ -105,12 +106,7 @@ def run(
     """
     began = time.perf_counter()
     config = for_frozen(for_method(config))
-    images = _images(store, images_dir)
-    lost = _unreadable(store, images, config, quiet)
-    notes = unreadable_note(lost, len(images))
-    if lost:
-        store = store.without_images(lost)
-        images = _images(store, images_dir)
+    store, images, lost = _readable(store, images_dir, config, quiet)
     table = images.table
     overlaps = None if truth is None else bag_overlaps(store, table, truth)
     job = _Job(store, images, len(store.categories), config, out, explain, resume, quiet or not is_main_process())
@@ -136,7 +132,7 @@ def run(
         fallback=outcome.fallback,
         matched=None if overlaps is None else overlaps.match.counts(),
         images_unreadable=len(lost),
-        notes=[*notes, *(() if overlaps is None else overlaps.match.notes)],
+        notes=[*unreadable_note(lost, len(images) + len(lost)), *(() if overlaps is None else overlaps.match.notes)],
         quality=quality,
         seconds=time.perf_counter() - began,
     )
@@ -151,13 +147,25 @@ def _images(store: BagStore, images_dir: Path) -> BagImages:
     return group_images(table, store.categories, images_dir, store.folder)
 
 
-def _unreadable(store: BagStore, images: BagImages, config: SelectConfig, quiet: bool) -> dict[int, UserError]:
-    """The photographs that are needed and cannot be read, by id; UserError if they are more than is allowed."""
+def _readable(
+    store: BagStore, images_dir: Path, config: SelectConfig, quiet: bool
+) -> tuple[BagStore, BagImages, dict[int, UserError]]:
+    """The bags whose photographs can be read where they are needed, and the errors of the others by image id.
+
+    Raises: UserError if the others are more than is allowed.
+    """
+    images = _images(store, images_dir)
     if config.method not in TRAINED_METHODS or takes_features_of_store(store, config):
-        return {}
+        return store, images, {}
+    pick_device(config.device)  # an error here need not wait for all photographs
     records = [images.record(index) for index in range(len(images))]
     rate, source = config.max_failure_rate, images.source
-    return find_unreadable(records, images.images_dir, source=source, rate=rate, quiet=quiet or not is_main_process())
+    silent = quiet or not is_main_process()
+    lost = find_unreadable(records, images.images_dir, source=source, rate=rate, quiet=silent)
+    if lost:
+        store = store.without_images(lost)
+        images = _images(store, images_dir)
+    return store, images, lost
 
 
 @dataclass(frozen=True)
@@ -216,8 +224,7 @@ class _Job:
         if method != "oracle":
             return select_baseline(table, baseline_choice(table, method))
         if overlap is None:
-            hint = "Give the true masks with --truth, or choose another method"
-            raise UserError("settings", "method", "oracle", "which needs the truth", hint)
+            raise oracle_without_truth()
         return select_baseline(table, oracle_choice(table, overlap))
 
     def _collect(self, parts: Iterable[Selection]) -> Selection | None:

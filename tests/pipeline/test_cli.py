@@ -216,6 +216,28 @@ def test_a_real_process_says_one_line_too(job: Path, spoil, command: str, messag
     assert snapshot(job) == before
 
 
+def test_what_the_command_line_alone_shows_to_be_wrong_is_refused_without_loading_torch(tmp_path: Path) -> None:
+    select, train = "select --bags b --images . --out new", "train-seg --labels l.json --images . --out new"
+    wrong = (
+        f"{select} --method best", f"{select} --method oracle", f"{select} --images none", f"{select} --device gpu",
+        f"{train} --engine yolo", f"{train} --val-images .", train,
+    )  # fmt: skip
+    code = (
+        "import shlex, sys; from sapnet_pipe.pipeline.cli import run; "
+        f"sys.exit(any(run(shlex.split(line)) != 2 for line in {wrong!r}) or 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stderr.splitlines()) == len(wrong)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_labels_are_read_before_the_engine_is_announced(job: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    capfd.readouterr()
+    assert run(shlex.split(f"{TRAIN.replace(' --quiet', '')} --labels points.json --out new")) == 2
+    check_message(capfd.readouterr().err, "points.json * without mask")
+
+
 def test_a_daemon_without_standard_error_is_served(tmp_path: Path) -> None:
     missing = tmp_path / "bags"
     code = "import os; os.close(2); from sapnet_pipe.pipeline.cli import main; main()"
