@@ -1,4 +1,4 @@
-"""Faults of the machine that reach the command line as plain exceptions: a full disk, memory used up."""
+"""Faults of the machine that reach the command line as plain exceptions: full disks, memory used up, lost processes."""
 
 import errno
 
@@ -13,6 +13,10 @@ _MEMORY = (
 _TORCH_WANTS_MEMORY = "DefaultCPUAllocator"  # of the RuntimeError that torch raises in place of a MemoryError
 
 
+# Of the RuntimeErrors of gloo and NCCL, and of Detectron2's `launch`.
+_PROCESS_LOST = ("gloo/transport", "remote process exit", "terminated with signal")
+
+
 def machine_fault(error: Exception) -> str | None:
     """One line that says what is wrong and how to fix it; None if the fault is not the machine's."""
     if isinstance(error, OSError) and error.errno in _DISK:
@@ -25,4 +29,10 @@ def machine_fault(error: Exception) -> str | None:
         return f"memory: it is used up. To need less, {_MEMORY}"
     if type(error).__name__ == "OutOfMemoryError":  # torch's own, named so that torch need not be imported
         return f"device memory: it is used up ({str(error).splitlines()[0]}). To need less, {_MEMORY}"
+    if any(words in str(error) for words in _PROCESS_LOST):
+        return (
+            "processes: another one of this training has ended. What it said tells why; if it said nothing, it was "
+            "killed, perhaps because memory ran out. To go on from the last checkpoint, run the same command again "
+            "with --resume."
+        )
     return None

@@ -2,7 +2,8 @@
 
 import json
 import logging
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -13,6 +14,7 @@ from sapnet_pipe.data.files import disk_errors, write_bytes
 from sapnet_pipe.stages.training.run_files import METRICS, TENSORBOARD
 
 _LOG = logging.getLogger(__name__)
+_CLOSING_SECONDS = 10.0
 
 
 class MetricLog:
@@ -60,7 +62,32 @@ class MetricLog:
     ) -> None:
         if not self._silent:
             self._file.close()
-            self._events.close()
+            close_in_time(self._events.close)
+
+
+def close_in_time(close: Callable[[], None]) -> None:
+    """Close a TensorBoard writer, or leave it where it does not end: the process can.
+
+    Its thread and this one share a queue. A Ctrl-C that comes while this one holds the lock of the queue leaves it
+    locked, and then they wait for each other for ever.
+
+    Raises: what `close` raises.
+    """
+    errors: list[Exception] = []
+
+    def work() -> None:
+        try:
+            close()
+        except Exception as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(_CLOSING_SECONDS)
+    if thread.is_alive():
+        _LOG.warning("the last TensorBoard events may be missing: their writer does not end")
+    if errors:
+        raise errors[0]
 
 
 def metrics_size(out: Path) -> int:

@@ -9,6 +9,7 @@ from detectron2.utils import comm
 
 from sapnet_pipe.stages.training.distributed import any_rank
 from sapnet_pipe.stages.training.interruption import Interruption
+from sapnet_pipe.stages.training.metric_log import close_in_time
 
 
 class Checkpoints(hooks.PeriodicCheckpointer):
@@ -47,8 +48,7 @@ class Records(hooks.PeriodicWriter):
 
     def after_train(self) -> None:
         """Write what is left if the training is at its end, and close the files."""
-        if self.trainer.iter + 1 >= self.trainer.max_iter:
-            super().after_train()
-            return
         for writer in self._writers:
-            writer.close()
+            if self.trainer.iter + 1 >= self.trainer.max_iter:
+                writer.write()
+            close_in_time(writer.close)

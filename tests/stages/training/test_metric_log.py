@@ -1,10 +1,12 @@
 """metrics.jsonl: cut back to the checkpoint, and readable again after a crash."""
 
 import logging
+import threading
 from pathlib import Path
 
 import pytest
 
+from sapnet_pipe.stages.training import metric_log
 from sapnet_pipe.stages.training.metric_log import MetricLog, metrics_size, read_records
 
 LINES = [b'{"iteration": 1}\n', b'{"iteration": 2}\n', b'{"iteration": 3}\n']
@@ -45,3 +47,25 @@ def test_damaged_lines_are_dropped_with_a_warning(
 def test_a_log_that_is_not_there_begins_empty(tmp_path: Path) -> None:
     with MetricLog(tmp_path / "new", 0, 0) as log:
         assert log.bytes_written() == metrics_size(tmp_path / "new") == 0
+
+
+def test_a_tensorboard_writer_that_waits_for_itself_ends_no_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(metric_log, "_CLOSING_SECONDS", 0.1)
+    log = MetricLog(tmp_path, 0, 0)
+    log.write({"iteration": 1}, 1)
+    monkeypatch.setattr(log._events, "close", threading.Event().wait)
+    log.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+    assert read_records(tmp_path) == [{"iteration": 1}]
+    assert "TensorBoard" in caplog.text
+
+
+def test_a_disk_that_is_full_when_the_writer_closes_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full() -> None:
+        raise OSError(28, "No space left on device")
+
+    log = MetricLog(tmp_path, 0, 0)
+    monkeypatch.setattr(log._events, "close", full)
+    with pytest.raises(OSError, match="No space"):
+        log.__exit__(None, None, None)
