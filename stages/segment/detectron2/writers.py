@@ -91,8 +91,7 @@ class RunRecords(EventWriter):
         step = storage.latest().get("total_loss", (0.0, -1))[1]
         if step <= self._written:
             return
-        steps = self._window if self._written < 0 else step - self._written
-        self._written = step
+        self._written, steps = step, step % self._window + 1
         buffers = storage.histories()
         record = {"iteration": step + 1, "lr": buffers["lr"].latest()}
         record |= {name: buffers[key].avg(steps) for key, name in _RECORDED.items() if key in buffers}
@@ -132,7 +131,7 @@ def cut_back(path: Path, iterations: int, *, counted_from: int) -> None:
     """
     if not path.is_file():
         return
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     kept = [line for line in lines if _iteration(line) < iterations + counted_from]
     if len(kept) < len(lines):
         write_bytes(path, "".join(f"{line}\n" for line in kept).encode())

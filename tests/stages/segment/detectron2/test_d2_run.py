@@ -100,7 +100,8 @@ def dying(*args, **options):
     return plain(*args, **options)
 meta_arch.solov2_losses = dying
 labels = Path({str(labels)!r})
-run(labels, labels.parent / "images", Path({str(out)!r}), tiny_config(engine="detectron2", {config}), quiet=True)
+run(labels, labels.parent / "images", Path({str(out)!r}), tiny_config(engine="detectron2", {config}), quiet=True,
+    val_labels=labels)
 """
     return subprocess.run([sys.executable, "-c", code], env=child_environment(), check=False).returncode
 
@@ -128,18 +129,28 @@ def test_a_killed_training_resumes_with_iteration_optimiser_schedule_and_data_wh
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_training_goes_on_from_the_step_that_it_finished(tmp_path, labels, number):
-    settings = {"train": {**ALL_STEPS, "max_iterations": 6, "log_every": 4, "checkpoint_every": 100}}
-    train(tmp_path, labels, "whole", **settings)
+    settings = {
+        "train": {**ALL_STEPS, "max_iterations": 6, "log_every": 4, "checkpoint_every": 100},
+        "detectron2": {"TEST": {"EVAL_PERIOD": 2}},
+    }
+    train(tmp_path, labels, "whole", val_labels=labels, **settings)
     out = tmp_path / "stopped"
     out.mkdir()
     options = ", ".join(f"{key}={value!r}" for key, value in settings.items())
     assert _killed(labels, out, 3, options, number) == -signal.SIGINT  # how Python ends on KeyboardInterrupt
     assert (out / "last_checkpoint").read_text() == "model_0000002.pth"
     assert not (out / "metrics.jsonl").exists()  # no record of half a window
-    train(tmp_path, labels, "stopped", resume=True, **settings)
+    train(tmp_path, labels, "stopped", resume=True, val_labels=labels, **settings)
     whole, stopped = weights(tmp_path / "whole"), weights(out)
     assert all(torch.equal(whole[key], stopped[key]) for key in whole)
     assert [entry["iteration"] for entry in _records(out)] == [4, 6]
+    for name in ("metrics.jsonl", "metrics.json"):
+        assert _untimed(out / name) == _untimed(tmp_path / "whole" / name)
+
+
+def _untimed(file: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    return [{k: v for k, v in line.items() if "time" not in k and "seconds" not in k} for line in lines]
 
 
 def test_a_checkpoint_is_due_by_the_clock_as_well(tmp_path, labels):
