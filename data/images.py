@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, PngImagePlugin
+from PIL import Image, ImageOps, PngImagePlugin, TiffImagePlugin, features
 from PIL.TiffImagePlugin import BITSPERSAMPLE, IMAGELENGTH, IMAGEWIDTH, PLANAR_CONFIGURATION, TiffImageFile
 
 from sapnet_pipe.data.errors import FaultReport, UserError, mended
@@ -112,6 +112,8 @@ def _formats() -> tuple[str, ...]:
     # Pillow warns of half of what it opens, and refuses PNG files for the notes that programs leave in them.
     warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
     PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
+    # Pillow's own decoder makes stripes of planes of 16 bits, libtiff does not.
+    TiffImagePlugin.READ_LIBTIFF = bool(features.check("libtiff"))
     given = os.environ.get(MAX_PIXELS)
     if given is not None:
         if not given.isascii() or not given.isdigit() or not 0 < int(given) < 2**31:
@@ -198,8 +200,10 @@ def _turned_size(image: Image.Image) -> tuple[int, int]:
 
 
 def _is_misread(image: Image.Image) -> bool:
-    """Whether Pillow would decode stripes: it takes planes of 16 bits for planes of 8."""
+    """Whether Pillow would decode stripes: without libtiff it takes planes of 16 bits for planes of 8."""
     if not isinstance(image, TiffImageFile) or image.tag_v2.get(PLANAR_CONFIGURATION) != 2:
+        return False
+    if image.tile and image.tile[0][0] == "libtiff":
         return False
     bits = image.tag_v2.get(BITSPERSAMPLE, (1,))
     return len(bits) > 1 and max(bits) > 8

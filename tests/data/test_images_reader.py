@@ -6,7 +6,7 @@ import struct
 
 import numpy as np
 import pytest
-from PIL import Image, PngImagePlugin
+from PIL import Image, PngImagePlugin, TiffImagePlugin
 
 from sapnet_pipe.data.errors import FaultReport, UserError
 from sapnet_pipe.data.images import image_size, read_image
@@ -235,10 +235,12 @@ def test_a_photograph_over_the_limit_names_the_limit(tmp_path, monkeypatch):
         image_size(saved(tmp_path, PIL_RGB))
 
 
-def test_planes_of_sixteen_bits_are_refused(tmp_path):
+def test_planes_of_sixteen_bits_are_read_by_libtiff_or_refused(tmp_path, monkeypatch):
     tags = {256: 9, 257: 6, 258: (16, 16, 16), 259: 1, 262: 2, 277: 3, 278: 6, 284: 2}
     planes = (RGB.astype("<u2") * 257).transpose(2, 0, 1).tobytes()
     (tmp_path / "planar.tif").write_bytes(_tiff(tags, planes))
+    np.testing.assert_array_equal(read_image(tmp_path / "planar.tif", None, None), RGB)
+    monkeypatch.setattr(TiffImagePlugin, "READ_LIBTIFF", False)  # as in a Pillow without libtiff
     with pytest.raises(UserError, match="16 bits that keeps each colour apart"):
         read_image(tmp_path / "planar.tif", None, None)
 
