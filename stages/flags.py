@@ -37,3 +37,8 @@ MaxFailureRate = Annotated[
     float, FLAG, Field(ge=0, le=1, description="Share of the photographs that may be unreadable before the run stops.")
 ]
 Seed = Annotated[int, FLAG, Field(ge=0, description="Seed of all random draws.")]
+KeepCrowds = Annotated[
+    bool,
+    FLAG,
+    Field(description="Take annotations with iscrowd 1 for single objects, as exports of brushes mean them."),
+]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sapnet_pipe.data.checks.boxes import PlacedBox, check_boxes
 from sapnet_pipe.data.checks.findings import Findings, shown, shown_box
 from sapnet_pipe.data.checks.rle_dialects import dialect_of, order_of_runs
-from sapnet_pipe.data.coco.document import CROWD, ImageRecord
+from sapnet_pipe.data.coco.document import ImageRecord
 from sapnet_pipe.data.coco.instances import MASK, NO_MASK, InstanceAnnotation, InstanceDataset, Xywh
 from sapnet_pipe.data.coco.masks import rle_area, rle_box
 from sapnet_pipe.data.coco.segmentations import segmentation_problem, segmentation_to_counts
@@ -47,7 +47,6 @@ def check_masks(
         if annotation.segmentation is None and not annotation.iscrowd:
             findings.add(no_mask, path, f"annotation {annotation.annotation_id}.segmentation = None", of=of)
         elif annotation.iscrowd:
-            findings.add(CROWD, path, f"annotation {annotation.annotation_id}", of=of)
             _check_structure(annotation, dataset, findings)
         elif image.height:
             mask_xyxy = _check(annotation, image, dataset, findings)

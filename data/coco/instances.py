@@ -1,7 +1,7 @@
 """COCO instance files: masks of objects in images."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from types import MappingProxyType
@@ -11,7 +11,15 @@ from sapnet_pipe.data.coco.document import Category, ImageRecord, SizeOf, in_ord
 from sapnet_pipe.data.coco.segmentations import segmentation_problem, segmentation_to_counts
 from sapnet_pipe.data.errors import FaultKind, FaultReport, UserError, mended
 
-__all__ = ["Category", "ImageRecord", "InstanceAnnotation", "InstanceDataset", "counts_of", "read_instances"]
+__all__ = [
+    "Category",
+    "ImageRecord",
+    "InstanceAnnotation",
+    "InstanceDataset",
+    "counts_of",
+    "read_instances",
+    "read_truth",
+]
 
 NO_MASK = FaultKind("masks-missing", "annotations have no mask", "Give a file that has masks, or drop what has none")
 MASK = FaultKind("masks-malformed", "masks cannot be read", "Write them again as polygons or as COCO's RLE")
@@ -20,6 +28,11 @@ _PAIRS = mended("polygons-of-pairs", "polygons have corners in the form [x, y]",
 _AREA = mended("areas", "annotations have an area that is not a size", "That of the mask is taken")
 _NO_BOX = mended("boxes-malformed", "boxes are not four numbers", "That of the mask is taken")
 _NEGATIVE_BOX = mended("boxes-negative", "boxes have a negative width or height", "That of the mask is taken")
+_CROWD = mended(
+    "crowds",
+    "annotations have iscrowd 1",
+    "They are crowds, not objects; if each is one object, as in exports of brushes, give --keep-crowds",
+)
 _KNOWN_KEYS = frozenset({"id", "image_id", "category_id", "segmentation", "bbox", "area", "iscrowd"})
 _NOTHING_MORE: Mapping[str, Any] = MappingProxyType({})
 
@@ -67,7 +80,9 @@ class InstanceDataset:
         return {category.category_id: index for index, category in enumerate(self.categories)}
 
 
-def read_instances(path: Path, report: FaultReport | None = None, size_of: SizeOf | None = None) -> InstanceDataset:
+def read_instances(
+    path: Path, report: FaultReport | None = None, size_of: SizeOf | None = None, *, keep_crowds: bool = False
+) -> InstanceDataset:
     """Read and check a COCO instance file; masks stay in the form the file has.
 
     A box or an area at fault is None. Where `report` does not raise, an annotation without a known image is left out; a
@@ -75,18 +90,33 @@ def read_instances(path: Path, report: FaultReport | None = None, size_of: SizeO
 
     Args:
         size_of: Tells the sizes of images that the file does not; without it they are a fault.
+        keep_crowds: Take annotations with `iscrowd` 1 for single objects.
     Raises: UserError naming file, field, value and hint for whatever is missing, of a wrong type, not finite, doubled
         or unknown, and for a file without images, categories or annotations.
     """
     report = report or FaultReport(path)
     document = read_document(Path(path), report, size_of)
     annotations = [
-        _annotation(f"annotations[{index}]", entry, report)
+        _annotation(f"annotations[{index}]", entry, report, keep_crowds)
         for index, entry in document.entries()
         if document.image_of(entry) is not None
     ]
     annotations.sort(key=lambda annotation: in_order(annotation.annotation_id))
     return InstanceDataset(document.source, document.images, document.categories, tuple(annotations), report.notes())
+
+
+def read_truth(path: Path, *, keep_crowds: bool = False) -> InstanceDataset:
+    """Read true masks to measure against; what has no mask is left out, and a note counts it.
+
+    Raises: UserError as `read_instances`, and if no annotation has a mask.
+    """
+    whole = read_instances(path, keep_crowds=keep_crowds)
+    kept = tuple(annotation for annotation in whole.annotations if annotation.segmentation is not None)
+    if not kept:
+        raise UserError(path, "annotations.segmentation", None, "but masks are needed to measure", NO_MASK.hint)
+    without = len(whole.annotations) - len(kept)
+    note = f"{path}: {without} annotations have no mask (segmentation) and are left out of the measuring."
+    return replace(whole, annotations=kept, notes=(*whole.notes, note) if without else whole.notes)
 
 
 def counts_of(annotation: InstanceAnnotation, image: ImageRecord, *, file: str | PathLike[str]) -> bytes:
@@ -113,7 +143,7 @@ def read_box(field: str, box: Any, report: FaultReport) -> Xywh | None:
     return float(box[0]), float(box[1]), float(box[2]), float(box[3])
 
 
-def _annotation(where: str, entry: dict[str, Any], report: FaultReport) -> InstanceAnnotation:
+def _annotation(where: str, entry: dict[str, Any], report: FaultReport, keep_crowds: bool) -> InstanceAnnotation:
     field = f"{where}.segmentation"
     segmentation = _without_short(field, _without_pairs(field, entry.get("segmentation") or None, report), report)
     if segmentation is not None and (wrong := segmentation_problem(segmentation)):
@@ -123,6 +153,9 @@ def _annotation(where: str, entry: dict[str, Any], report: FaultReport) -> Insta
     if area is not None and (not is_number(area) or area < 0):
         report(_AREA, f"{where}.area", area, "which is not a size")
         area = None
+    is_crowd = bool(entry.get("iscrowd", 0)) and not keep_crowds
+    if is_crowd:
+        report(_CROWD, f"{where}.iscrowd", 1, "so it is no object")
     extra = _NOTHING_MORE if entry.keys() <= _KNOWN_KEYS else {k: v for k, v in entry.items() if k not in _KNOWN_KEYS}
     annotation_id: Any = entry.get("id")
     image_id: Any = entry.get("image_id")
@@ -134,7 +167,7 @@ def _annotation(where: str, entry: dict[str, Any], report: FaultReport) -> Insta
         segmentation=segmentation,
         bbox_xywh=read_box(f"{where}.bbox", entry.get("bbox"), report),
         area=None if area is None else float(area),
-        iscrowd=bool(entry.get("iscrowd", 0)),
+        iscrowd=is_crowd,
         extra=extra,
     )
 

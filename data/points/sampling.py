@@ -112,7 +112,8 @@ def sample_points(dataset: InstanceDataset, strategy: str, seed: int, *, quiet: 
         count = f"{len(dataset.annotations)} annotations"
         reasons = ", ".join(f"{number} {reason.replace('_', ' ')}" for reason, number in dropped.items() if number)
         problem = f"none of which has a mask of one object ({reasons})"
-        raise UserError(dataset.source, "annotations", count, problem, "Give a file that has masks of single objects")
+        hint = "Give a file that has masks of single objects" + (", or --keep-crowds" if dropped["crowd"] else "")
+        raise UserError(dataset.source, "annotations", count, problem, hint)
     return build_point_set(dataset.source, dataset.images, dataset.categories, rows, dict(dropped))
 
 

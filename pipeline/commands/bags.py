@@ -12,6 +12,7 @@ from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.pipeline.inputs import Argument, Draw, Inputs, OutFile, OutStore, PlainSettings, Truth
 from sapnet_pipe.pipeline.outputs import require_folder, require_new_file, require_new_folder
 from sapnet_pipe.pipeline.report import Report
+from sapnet_pipe.stages.flags import KeepCrowds
 
 _CATEGORIES_SHOWN = 10
 
@@ -29,6 +30,7 @@ class InspectInputs(Inputs, frozen=True, extra="forbid"):
 
     bags: Store
     truth: Truth = None
+    keep_crowds: KeepCrowds = False
     images: Path | None = Field(default=None, description="Folder of the photographs, for --draw.")
     draw: Draw = None
 
@@ -78,14 +80,14 @@ def verify_bags(inputs: VerifyInputs) -> Report:
 def inspect_bags(inputs: InspectInputs) -> Report:
     """Describe a store; with the truth, also how good its masks are."""
     from sapnet_pipe.data.bag_store.filesystem import parse_location
-    from sapnet_pipe.data.coco.instances import read_instances
+    from sapnet_pipe.data.coco.instances import read_truth
     from sapnet_pipe.stages.bags.inspect import inspect
 
     if inputs.draw is not None:
         _require_drawable(inputs)
-    dataset = read_instances(inputs.truth) if inputs.truth is not None else None
+    dataset = None if inputs.truth is None else read_truth(inputs.truth, keep_crowds=inputs.keep_crowds)
     result = inspect(parse_location(inputs.bags), dataset, quiet=inputs.quiet).to_dict()
-    notes = list(result.pop("notes"))
+    notes = [*(dataset.notes if dataset is not None else ()), *result.pop("notes")]
     if result["shards"] < result["shards_total"]:
         notes.append("this is a part of a store: bags merge joins it with the others.")
     if inputs.draw is not None and inputs.images is not None:

@@ -8,6 +8,7 @@ from pydantic import Field
 from sapnet_pipe.data.errors import UserError, one_line
 from sapnet_pipe.pipeline.inputs import Inputs
 from sapnet_pipe.pipeline.report import Report, table
+from sapnet_pipe.stages.flags import KeepCrowds
 from sapnet_pipe.stages.training.run_files import image_ids_beside
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ class EvaluateInputs(Inputs, frozen=True, extra="forbid"):
     truth: Path = Field(description="COCO instances with true masks.")
     labels: Path | None = Field(default=None, description="Pseudo labels: each is compared with its object.")
     predictions: Path | None = Field(default=None, description="COCO results: mask and box AP.")
+    keep_crowds: KeepCrowds = False
 
 
 def evaluate(inputs: EvaluateInputs) -> Report:
@@ -30,22 +32,25 @@ def evaluate(inputs: EvaluateInputs) -> Report:
         raise UserError(
             "evaluate", "--labels or --predictions", given, "but one of them is measured", "Give exactly one"
         )
-    from sapnet_pipe.data.coco.instances import read_instances
+    from sapnet_pipe.data.coco.instances import read_truth
 
-    dataset = read_instances(truth)
+    dataset = read_truth(truth, keep_crowds=inputs.keep_crowds)
     if labels is not None:
-        return _label_quality(labels, dataset)
+        return _label_quality(labels, dataset, inputs.keep_crowds)
     return _average_precision(predictions if predictions is not None else Path(), dataset)
 
 
-def _label_quality(labels: Path, truth: "InstanceDataset") -> Report:
+def _label_quality(labels: Path, truth: "InstanceDataset", keep_crowds: bool) -> Report:
     from sapnet_pipe.data.coco.instances import read_instances
     from sapnet_pipe.data.evaluation.mask_quality import mask_quality
     from sapnet_pipe.data.evaluation.objects import match_labels
 
-    masks, match = match_labels(read_instances(labels), truth)
+    measured = read_instances(labels, keep_crowds=keep_crowds)
+    masks, match = match_labels(measured, truth)
     return Report(
-        f"{labels} against {truth.source}", mask_quality(masks, match, source=labels).to_dict(), notes=match.notes
+        f"{labels} against {truth.source}",
+        mask_quality(masks, match, source=labels).to_dict(),
+        notes=[*measured.notes, *truth.notes, *match.notes],
     )
 
 
@@ -63,7 +68,7 @@ def _average_precision(predictions: Path, truth: "InstanceDataset") -> Report:
         "images_matched_by": "file_name" if alignment.by_name else "id",
         "images": len(set(alignment.image_ids.values())),
     }
-    notes = list(alignment.notes)
+    notes = [*truth.notes, *alignment.notes]
     if entries and figures["segm"]["AP50"] == 0:
         notes.append("no prediction covers half of a true object of its photograph and category.")
     return Report(

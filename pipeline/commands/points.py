@@ -9,7 +9,7 @@ from pydantic import Field
 from sapnet_pipe.pipeline.inputs import Inputs, OutFile, PlainSettings
 from sapnet_pipe.pipeline.outputs import require_new_file
 from sapnet_pipe.pipeline.report import Report
-from sapnet_pipe.stages.flags import FLAG
+from sapnet_pipe.stages.flags import FLAG, KeepCrowds
 
 Strategy = Literal["quasi-center", "center", "uniform"]
 
@@ -19,6 +19,7 @@ class PointsInputs(Inputs, frozen=True, extra="forbid"):
 
     annotations: Path = Field(description="COCO instances with masks.")
     out: OutFile
+    keep_crowds: KeepCrowds = False
 
 
 class PointsSettings(PlainSettings, frozen=True, extra="forbid"):
@@ -37,7 +38,7 @@ def make_points(inputs: PointsInputs, settings: PointsSettings) -> Report:
     from sapnet_pipe.data.points.sampling import sample_points
 
     require_new_file(inputs.out)
-    dataset = read_instances(inputs.annotations)
+    dataset = read_instances(inputs.annotations, keep_crowds=inputs.keep_crowds)
     points = sample_points(dataset, settings.strategy, settings.seed, quiet=inputs.quiet)
     write_points(inputs.out, points)
     result = {

@@ -12,6 +12,7 @@ from sapnet_pipe.pipeline.outputs import require_folder, require_new_folder
 from sapnet_pipe.pipeline.report import Report
 from sapnet_pipe.pipeline.run_folder import open_run
 from sapnet_pipe.pipeline.settings import Presets
+from sapnet_pipe.stages.flags import KeepCrowds
 from sapnet_pipe.stages.select.config import SelectConfig, oracle_without_truth
 from sapnet_pipe.stages.select.presets import PRESETS
 from sapnet_pipe.stages.training.run_files import PSEUDO_LABELS
@@ -28,6 +29,7 @@ class SelectInputs(Inputs, frozen=True, extra="forbid"):
     out: OutFolder
     preset: Annotated[str, Presets(PRESETS)] = Field(default="coco-1x", description="Named settings.")
     truth: Truth = None
+    keep_crowds: KeepCrowds = False
     draw: Draw = None
     explain: bool = Field(default=False, description="Write explain.parquet: every mask's scores at every step.")
     resume: Resume = False
@@ -44,16 +46,16 @@ def select(inputs: SelectInputs, settings: SelectConfig) -> Report:
 
     from sapnet_pipe.data.bag_store.filesystem import parse_location
     from sapnet_pipe.data.bag_store.store import BagStore
-    from sapnet_pipe.data.coco.instances import read_instances
+    from sapnet_pipe.data.coco.instances import read_truth
 
     store = BagStore.open(parse_location(inputs.bags))
-    dataset = read_instances(truth) if truth is not None else None
+    dataset = None if truth is None else read_truth(truth, keep_crowds=inputs.keep_crowds)
 
     from sapnet_pipe.stages.select.run import run  # torch, which a fault above need not wait for
 
     hashes = {"bags": store.fingerprint}
     if truth is not None:
-        hashes["truth"] = sha256_file(truth)
+        hashes["truth"] = sha256_file(truth) + (" with its crowds" if inputs.keep_crowds else "")
     with open_run(out, command="select", settings=settings, inputs=hashes, seed=settings.seed, resume=resume) as folder:
         summary = run(
             store, images, out, settings, truth=dataset, explain=inputs.explain, resume=resume, quiet=inputs.quiet
@@ -70,7 +72,14 @@ def select(inputs: SelectInputs, settings: SelectConfig) -> Report:
         summary,
         following,
         shown=_shown(summary),
-        notes=[*folder.notes, *_without_bags(store), *summary["notes"], *_notes(summary), *pictures],
+        notes=[
+            *folder.notes,
+            *(dataset.notes if dataset is not None else ()),
+            *_without_bags(store),
+            *summary["notes"],
+            *_notes(summary),
+            *pictures,
+        ],
         silent=not folder.written,
     )
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
-from sapnet_pipe.stages.flags import FLAG, Device, MaxFailureRate, Seed
+from sapnet_pipe.stages.flags import FLAG, Device, KeepCrowds, MaxFailureRate, Seed
 from sapnet_pipe.stages.training.backbone_config import IMAGENET, STRIDES, BackboneConfig, FpnNormName
 from sapnet_pipe.stages.training.config import TrainConfig
 
@@ -173,6 +173,7 @@ class SegmentConfig(BaseModel, frozen=True, extra="forbid"):
     device: Device = "auto"
     seed: Seed = Field(default=0, description="Seed of the weights, the order of images and every random draw.")
     max_failure_rate: MaxFailureRate = 0.0
+    keep_crowds: KeepCrowds = False
     min_score: Annotated[float, FLAG] = Field(
         default=0.0,
         ge=0,

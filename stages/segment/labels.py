@@ -1,7 +1,7 @@
 """Labels to train on, as run lengths grouped by image, and labels to measure on; checked before the training begins."""
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from sapnet_pipe.data.coco.instances import (
     counts_of,
     read_instances,
 )
+from sapnet_pipe.data.coco.instances import read_truth as read_true_masks
 from sapnet_pipe.data.coco.masks import decode_masks, rle_area
 from sapnet_pipe.data.errors import FaultReport, UserError
 from sapnet_pipe.data.evaluation.identity import in_categories_of
@@ -88,6 +89,7 @@ def read_labels(
     with_alternates: bool,
     min_score: float = 0.0,
     max_failure_rate: float = 0.0,
+    keep_crowds: bool = False,
     quiet: bool = True,
 ) -> LabelSet:
     """Read any COCO instances file, pseudo labels or true masks, and keep what trains.
@@ -95,6 +97,7 @@ def read_labels(
     Args:
         min_score: Labels of less confidence are left out; one without confidence and score is taken to be certain.
         max_failure_rate: Share of the photographs that may be unreadable; they are left out with their labels.
+        keep_crowds: Take annotations with `iscrowd` 1 for single objects.
 
     Crowd regions, empty masks and annotations without one are left out and counted. Everything is turned into
     compressed run lengths at once: it checks every mask before hours are spent, and takes a fraction of the
@@ -102,7 +105,7 @@ def read_labels(
 
     Raises: UserError for a malformed file or mask, for a missing image, and if nothing is left to train on.
     """
-    dataset = read_instances(path, size_of=sizes_in(images_dir, path))
+    dataset = read_instances(path, size_of=sizes_in(images_dir, path), keep_crowds=keep_crowds)
     classes, dropped = dataset.category_index(), Counter[str]()
     grouped: dict[int, list[InstanceAnnotation]] = {image_id: [] for image_id in dataset.images}
     for annotation in dataset.annotations:
@@ -120,7 +123,7 @@ def read_labels(
     )
     if not any(image.counts for image in images):
         reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
-        hint = "Give masks of single objects" + (", or lower min_score" if min_score > 0 else "")
+        hint = "Give masks of single objects (segmentation)" + (", or lower min_score" if min_score > 0 else "")
         raise UserError(path, "annotations", reasons, "none of which can be trained on", hint)
     records, report = [image.record for image in images], FaultReport(path)
     check_spelling(images_dir, {record.file_name: photo_field(record) for record in records}, report)
@@ -139,19 +142,14 @@ def read_labels(
     )
 
 
-def read_truth(path: Path, labels: LabelSet) -> tuple[InstanceDataset, list[str]]:
+def read_truth(path: Path, labels: LabelSet, *, keep_crowds: bool = False) -> tuple[InstanceDataset, list[str]]:
     """Read validation labels, in the category ids of the training labels; and what the user should know of it.
 
-    Annotations without a mask are left out, as in training: found at the first evaluation, they would end it.
-
-    Raises: UserError as `read_instances`, and if the files have no category name in common, or contradict each other.
+    Raises: UserError as `read_true_masks`, and if the files have no category name in common, or contradict each other.
     """
-    whole = read_instances(path)
-    kept = tuple(annotation for annotation in whole.annotations if annotation.segmentation is not None)
-    truth, remarks = in_categories_of(labels.categories, replace(whole, annotations=kept), source=labels.source)
-    without = len(whole.annotations) - len(kept)
-    left_out = [f"{path}: {without} annotations without a mask are left out of the measuring."] if without else []
-    return truth, [*whole.notes, *left_out, *remarks]
+    whole = read_true_masks(path, keep_crowds=keep_crowds)
+    truth, remarks = in_categories_of(labels.categories, whole, source=labels.source)
+    return truth, [*whole.notes, *remarks]
 
 
 def _below(annotation: InstanceAnnotation, min_score: float, file: Path) -> bool:

@@ -91,7 +91,7 @@ def run(
     limit_threads()
     device = pick_device(config.device)
     label_set = _labels(labels, images_dir, config, quiet)
-    truth, remarks = read_truth(val_labels, label_set) if val_labels else (None, [])
+    truth, remarks = read_truth(val_labels, label_set, keep_crowds=config.keep_crowds) if val_labels else (None, [])
     for line in (*about_engine, *label_set.notes, *remarks):
         notes.add(line)
     model, description = _network(out, config, label_set, resume, notes)
@@ -129,6 +129,7 @@ def _labels(path: Path, images_dir: Path, config: SegmentConfig, quiet: bool) ->
         with_alternates=config.loss.mps_weight > 0,
         min_score=config.min_score,
         max_failure_rate=config.max_failure_rate,
+        keep_crowds=config.keep_crowds,
         quiet=quiet or not is_main_process(),
     )
 

@@ -153,4 +153,4 @@ def test_annotations_without_a_mask_are_left_out_of_training_and_measuring(tmp_p
     assert "1 polygons have fewer than three corners" in labels.notes[0]
     truth, remarks = read_truth(path, labels)
     assert len(truth.annotations) == 2
-    assert any("2 annotations without a mask are left out" in line for line in remarks)
+    assert any("2 annotations have no mask" in line for line in remarks)
