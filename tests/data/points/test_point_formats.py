@@ -1,5 +1,6 @@
+import json
 import os
-import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -186,13 +187,18 @@ def test_tables_of_other_programs_are_read(tmp_path, photographs, name, content)
 
 
 def test_the_hash_is_that_of_the_bytes_that_were_read(tmp_path, photographs):
-    path = csv_file(tmp_path, "file_name,x,y,category\nb.png,1,2,cup\n")
-    pipe = tmp_path / "pipe.csv"
-    os.mkfifo(pipe)
-    writer = threading.Thread(target=pipe.write_bytes, args=(path.read_bytes(),))
-    writer.start()
-    points = read_points(pipe, photographs)
-    writer.join()
+    content = {
+        "images": [{"id": 1, "file_name": "b.png"}],
+        "categories": [{"id": 1, "name": "cup"}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "point": [1, 2]}],
+    }
+    path = tmp_path / "points.json"
+    path.write_text(json.dumps(content))
+    end, start = os.pipe()
+    os.write(start, path.read_bytes())
+    os.close(start)
+    points = read_points(Path(f"/dev/fd/{end}"), photographs)
+    os.close(end)
     assert points.sha256 == read_points(path, photographs).sha256 == sha256_file(path)
 
 
