@@ -44,6 +44,7 @@ class FaultKind:
         error: Whether it has to be fixed: a command would refuse the file, or silently go wrong. Otherwise it is a
             warning, which ends no reading.
         mended: Whether the reader has put it right, as `hint` says; it is a warning, and a note of the command.
+        fix: What `doctor --write-fixed` does about an error: "They get new ids". Empty if nobody but the user can.
     """
 
     name: str
@@ -51,6 +52,7 @@ class FaultKind:
     hint: str
     error: bool = True
     mended: bool = False
+    fix: str = ""
 
 
 def mended(name: str, problem: str, done: str) -> FaultKind:

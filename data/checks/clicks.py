@@ -14,21 +14,30 @@ from sapnet_pipe.data.coco.instances import Xywh
 from sapnet_pipe.data.errors import FaultKind
 from sapnet_pipe.data.points.click_file import OUTSIDE, Click, ClickFile
 
-_PERCENT = FaultKind(
+PERCENT = FaultKind(
     "points-in-percent",
     "points look like percent of the image, not pixels",
     "Multiply x by width / 100 and y by height / 100",
+    fix="They are made pixels",
 )
-_FRACTIONS = FaultKind(
+FRACTIONS = FaultKind(
     "points-as-fractions",
     "points look like fractions of the image, not pixels",
     "Multiply x by the width and y by the height",
+    fix="They are made pixels",
 )
-_SWAPPED = FaultKind(
-    "points-swapped", "points look like [y, x], not [x, y]", "Write x, the distance from the left, first"
+SWAPPED = FaultKind(
+    "points-swapped",
+    "points look like [y, x], not [x, y]",
+    "Write x, the distance from the left, first",
+    fix="x and y are exchanged",
 )
-_TWICE = FaultKind(
-    "points-doubled", "points lie on another point of the same category", "Keep one point per object", error=False
+TWICE = FaultKind(
+    "points-doubled",
+    "points lie on another point of the same category",
+    "Keep one point per object",
+    error=False,
+    fix="One of them is kept",
 )
 _NOT_IN_BOX = FaultKind(
     "points-beside-their-box", "points lie outside their own annotation's box", "Check points and boxes", error=False
@@ -94,6 +103,12 @@ def check_clicks(found: ClickFile, boxes: Mapping[int, Xywh], misread: bool, fin
     _check_unused(found, findings)
 
 
+def misreading(found: ClickFile, boxes: Mapping[int, Xywh]) -> FaultKind | None:
+    """The unit or order that all clicks of a file seem to be written in, if it is not ours; see `check_clicks`."""
+    placed = _placed(found.clicks, found.images, boxes)
+    return _misread_as(placed, ~placed.inside(placed.xy)) if placed.clicks else None
+
+
 def _placed(clicks: list[Click], images: Mapping[int, ImageRecord], boxes: Mapping[int, Xywh]) -> _Placed:
     sized = [click for click in clicks if click.image_id in images and images[click.image_id].height]
     return _Placed(
@@ -109,12 +124,12 @@ def _placed(clicks: list[Click], images: Mapping[int, ImageRecord], boxes: Mappi
 
 def _misread_as(placed: _Placed, off: NDArray[np.bool_]) -> FaultKind | None:
     """The unit or order that all clicks seem to be written in, if it is not ours."""
-    for limit, kind in ((1.0, _FRACTIONS), (100.0, _PERCENT)):
+    for limit, kind in ((1.0, FRACTIONS), (100.0, PERCENT)):
         # All of them in the first pixels of both axes, and hardly by chance.
         in_corner = placed.xy.min() >= 0 and placed.xy.max() <= limit
         if in_corner and float(np.log(np.minimum(1, limit / placed.size)).sum()) < _UNLIKELY:
             return kind
-    return _SWAPPED if _are_swapped(placed, off) else None
+    return SWAPPED if _are_swapped(placed, off) else None
 
 
 def _are_swapped(placed: _Placed, off: NDArray[np.bool_]) -> bool:
@@ -146,7 +161,7 @@ def _check_doubled(found: ClickFile, placed: _Placed, findings: Findings) -> Non
         key = (click.image_id, click.category_id, click.x, click.y)
         if key in seen:
             example = f"{found.where(click)} = [{click.x:g}, {click.y:g}]"
-            findings.add(_TWICE, found.source, example, of=len(placed.clicks))
+            findings.add(TWICE, found.source, example, of=len(placed.clicks))
         seen.add(key)
 
 

@@ -21,7 +21,10 @@ OTHER_SIZE = FaultKind(
     "Give the original photographs, or correct width and height (and scale points and masks with them)",
 )
 SWAPPED_SIZE = FaultKind(
-    "sizes-swapped", "images have width and height exchanged", "Write the width into width and the height into height"
+    "sizes-swapped",
+    "images have width and height exchanged",
+    "Write the width into width and the height into height",
+    fix="They are exchanged back",
 )
 _TURNED = FaultKind(
     "photographs-turned",

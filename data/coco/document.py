@@ -48,17 +48,27 @@ _LVIS_NAME = FaultKind(
 _CATEGORY_ID = FaultKind("category-ids", "categories have no whole number as id", "Give 'id' as a whole number")
 _CATEGORY_TWICE = FaultKind("category-ids-clash", "categories have the id of another", "Give every category its own id")
 _CATEGORY_NAME = FaultKind("category-names", "categories have no name", "Give the category's name")
-_ID = FaultKind("annotation-ids", "annotations have no whole number as id", "Give 'id' as a whole number")
-_TWICE = FaultKind("annotation-ids-clash", "annotations have the id of another", "Give every annotation its own id")
+_LEFT_OUT = "They are left out"
+_ID = FaultKind(
+    "annotation-ids", "annotations have no whole number as id", "Give 'id' as a whole number", fix="They get new ids"
+)
+_TWICE = FaultKind(
+    "annotation-ids-clash",
+    "annotations have the id of another",
+    "Give every annotation its own id, or let `doctor --write-fixed` do it",
+    fix="They get new ids",
+)
 _NO_IMAGE = FaultKind(
     "unknown-images",
     "annotations are of images that are not listed",
     "Add the image to 'images', or drop the annotation",
+    fix=_LEFT_OUT,
 )
 _NO_CATEGORY = FaultKind(
     "unknown-categories",
     "annotations are of categories that are not listed",
     "Add the category to 'categories', or correct the id",
+    fix=_LEFT_OUT,
 )
 _NO_FLAG = FaultKind("iscrowd", "annotations have an iscrowd that is neither 0 nor 1", "Give 0 or 1")
 CROWD = FaultKind("crowds", "annotations are crowds and are left out", "Nothing, if that is meant", error=False)

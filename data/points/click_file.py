@@ -14,11 +14,17 @@ from sapnet_pipe.data.coco.document import Category, CocoDocument, ImageRecord, 
 from sapnet_pipe.data.errors import FaultKind, FaultReport
 from sapnet_pipe.data.files import parse_json, reading
 
-MALFORMED = FaultKind("points-malformed", "points cannot be understood", "Give x and y as two numbers in pixels")
+MALFORMED = FaultKind(
+    "points-malformed",
+    "points cannot be understood",
+    "Give x and y as two numbers in pixels",
+    fix="They are left out",
+)
 OUTSIDE = FaultKind(
     "points-off-image",
     "points lie outside their image",
     "Give points in original pixels (those of a resized picture must be scaled back)",
+    fix="They are left out",
 )
 NO_POINTS = FaultKind("no-points", "has no point in it", "Add a point for every object")
 

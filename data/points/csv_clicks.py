@@ -46,7 +46,9 @@ _HEADER = FaultKind("csv-header", "does not name its columns", f"Start the file 
 _CELLS = FaultKind("csv-cells", "lines have more or fewer columns than the first", "Quote names that hold a separator")
 _CATEGORY = FaultKind("csv-category", "lines name no category", "Name the object's category")
 _ID = "id"
-_IDS = FaultKind("csv-ids", "lines have no id of their own", "Give whole numbers, or leave the column out")
+_IDS = FaultKind(
+    "csv-ids", "lines have no id of their own", "Give whole numbers, or leave the column out", fix="They get new ids"
+)
 _QUOTE_HINT = "Close the quotation mark, or double it inside of a name"
 _QUOTE = FaultKind("csv-quotes", "lines have a quotation mark that is not closed", _QUOTE_HINT)
 _SEP = re.compile(r"sep=[,;\t]?\s*$", re.IGNORECASE)

@@ -102,6 +102,31 @@ def test_quiet_prints_only_what_has_to_be_fixed(toy: Path, capfd: pytest.Capture
     assert said.out == said.err == ""
 
 
+def test_a_points_file_is_written_anew_with_its_faults_put_right(toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def spoil(document: dict) -> None:
+        document["annotations"][1]["id"] = document["annotations"][0]["id"]
+        document["annotations"][2]["point"] = [9999, 1]
+
+    count = len(json.loads((toy / "points.json").read_text())["annotations"])
+    _edit(toy / "points.json", spoil)
+    before = snapshot(toy)
+    command = shlex.split(f"{SOUND} --write-fixed fixed.json --json")
+    assert run(command) == 0
+    told = capsys.readouterr().out
+    assert f"{count - 1} points are written to fixed.json" in told
+    assert "generate-bags --images images --points fixed.json" in told
+    assert json.loads(told.splitlines()[-1])["fixed"]["ok"]
+    assert snapshot(toy).items() >= before.items()
+    assert run(command) == 2  # nothing is written over
+    assert "fixed.json, which exists" in capsys.readouterr().err
+    assert run(shlex.split("doctor --points fixed.json --images images --sam tiny --quiet")) == 0
+
+    next((toy / "images").iterdir()).unlink()
+    assert run(shlex.split(f"{SOUND} --write-fixed again.json")) == 2
+    assert "to fix still: 1 photographs are not in the folder" in capsys.readouterr().out
+    assert run(shlex.split("doctor --write-fixed none.json")) == 2
+
+
 def test_a_folder_alone_is_looked_through(toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (toy / "images" / "x.jpg").write_bytes(b"\xff\xd8\xff")
     assert run(["doctor", "--images", "images"]) == 2
