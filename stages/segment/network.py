@@ -8,7 +8,7 @@ from torchvision.models.resnet import Bottleneck
 from sapnet_pipe.stages.segment.config import HeadConfig, SegmentBackboneConfig
 from sapnet_pipe.stages.segment.solov2.heads import InstanceHead, MaskHead
 from sapnet_pipe.stages.segment.solov2.model import SOLOv2
-from sapnet_pipe.stages.segment.weights.pickled_weights import is_pickled, read_pickled_backbone
+from sapnet_pipe.stages.segment.weights.pickled_weights import MSRA, is_pickled, read_pickled_backbone
 from sapnet_pipe.stages.training.backbone import ResNetFpn, build_backbone, load_trunk
 
 
@@ -18,7 +18,7 @@ def build_solov2(
     """Build the network.
 
     Args:
-        warn: Told when the weights want another `stride_in_1x1` than the settings have.
+        warn: Told when the weights want another `stride_in_1x1` than the settings have, or cannot be verified.
         load: False where a checkpoint of the whole network follows.
     Returns: the network, and the backbone's settings with every ``auto`` replaced.
     Raises: UserError as `build_backbone`.
@@ -41,6 +41,8 @@ def _backbone(
         return trunk, resolved
     weights = read_pickled_backbone(config.weights, config.name)
     load_trunk(trunk.trunk, weights.state, config.weights)
+    if config.weights == MSRA:
+        warn("backbone.weights = msra: that file is not verified, since its publisher gives no checksum.")
     if weights.stride_in_1x1 != config.stride_in_1x1:
         warn(f"{config.weights}: takes backbone.stride_in_1x1 = {weights.stride_in_1x1}, as these weights want it.")
     return trunk, resolved.model_copy(update={"stride_in_1x1": weights.stride_in_1x1})

@@ -51,7 +51,7 @@ def read_pickled_backbone(weights: str, resnet: str) -> PickledBackbone:
     Raises: UserError if the file is missing, damaged, holds more than arrays, or cannot be downloaded.
     """
     path = _msra(resnet) if weights == MSRA else Path(weights)
-    content = read_arrays(path)
+    content = read_arrays(path, "Move that file away: it is downloaded again" if weights == MSRA else _HINT)
     caffe2 = "model" not in content or "__author__" not in content
     found = content.get("blobs", content) if caffe2 else content["model"]
     if not isinstance(found, dict):
@@ -70,7 +70,7 @@ def read_pickled_backbone(weights: str, resnet: str) -> PickledBackbone:
     return PickledBackbone(ours, stride_in_1x1=not torchvision)
 
 
-def read_arrays(path: Path) -> dict[Any, Any]:
+def read_arrays(path: Path, hint: str = _HINT) -> dict[Any, Any]:
     """A pickled dictionary of NumPy arrays, strings and numbers; anything else in it is refused, not run."""
     with reading(path), path.open("rb") as file:
         try:
@@ -79,9 +79,9 @@ def read_arrays(path: Path) -> dict[Any, Any]:
             raise
         except Exception as error:  # a damaged pickle may raise any
             problem = f"which is damaged, or holds more than arrays ({error})"
-            raise UserError(path, "content", path.name, problem, _HINT) from error
+            raise UserError(path, "content", path.name, problem, hint) from error
     if not isinstance(content, dict):
-        raise UserError(path, "content", type(content).__name__, "which is not a dictionary of arrays", _HINT)
+        raise UserError(path, "content", type(content).__name__, "which is not a dictionary of arrays", hint)
     return _with_arrays(content)
 
 

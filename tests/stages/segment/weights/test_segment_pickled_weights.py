@@ -136,6 +136,18 @@ def test_msra_weights_that_cannot_be_had_are_explained(tmp_path, monkeypatch):
         read_pickled_backbone("msra", "resnet18")
 
 
+def test_cached_msra_weights_are_said_to_be_unverified_and_refused_when_damaged(tmp_path, monkeypatch, trained):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    cached = tmp_path / "checkpoints" / "msra-R-50.pkl"
+    pickled(cached, caffe2_names(trained))
+    _, _, said = _built("msra", stride_in_1x1=True)
+    assert said == ["backbone.weights = msra: that file is not verified, since its publisher gives no checksum."]
+    cached.write_bytes(cached.read_bytes()[:-100])
+    with pytest.raises(UserError, match=r"msra-R-50\.pkl.*damaged.*Move that file away: it is downloaded again"):
+        _built("msra")
+
+
 @pytest.mark.parametrize(
     ("kind", "shape", "data"),
     [
