@@ -10,11 +10,11 @@ from typing import Any
 
 import ijson
 import numpy as np
-from tqdm import tqdm
 
 from sapnet_pipe.data.coco.instances import Category, ImageRecord
 from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.data.files import atomic_path, reading
+from sapnet_pipe.data.progress import progress_bar
 
 _IN_MEMORY = 64_000_000  # bytes of annotations that wait in memory to be sorted; more of them wait in a file
 _DEEPEST = 100
@@ -65,7 +65,7 @@ def stream_entries(path: Path, key: str, *, label: str = "", quiet: bool = True)
     """
     with reading(path):
         file = path.open("rb")
-    with file, tqdm(total=path.stat().st_size, desc=label, unit="B", unit_scale=True, disable=quiet) as bar:
+    with file, progress_bar(total=path.stat().st_size, desc=label, unit="B", unit_scale=True, quiet=quiet) as bar:
         try:
             if file.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
                 file.seek(0)

@@ -10,7 +10,6 @@ from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from sapnet_pipe.data.authors_file.entry import Place, bag_of, entry_of
 from sapnet_pipe.data.authors_file.layout import Layout, require_layout
@@ -26,6 +25,7 @@ from sapnet_pipe.data.files import sha256_file
 from sapnet_pipe.data.json_files import stream_entries, write_coco
 from sapnet_pipe.data.points.coco_clicks import click_of
 from sapnet_pipe.data.points.point_set import PointSet
+from sapnet_pipe.data.progress import progress_bar
 
 UNKNOWN = "unknown"
 _NO_KEYS = Layout(None, None, None)
@@ -78,7 +78,7 @@ def import_bags(
         identity = _identity(path, reading.layout, points, shard_images)
         with open_writer(out, identity, categories, len(shards)) as writer:
             missing = writer.missing
-            for index in tqdm(missing, desc="writing", unit="shard", disable=quiet):
+            for index in progress_bar(missing, desc="writing", unit="shard", quiet=quiet):
                 writer.write_shard(index, [spool.bag(int(place)) for place in shards[index]], {})
             manifest = writer.manifest or writer.finish(dict(reading.dropped))
     return Imported(manifest, reading.layout, len(missing))
@@ -90,7 +90,7 @@ def export_bags(store: BagStore, out: Path, *, quiet: bool = False) -> int:
     Raises: UserError if the store cannot be read or the file not written.
     """
     info = {"description": "SAM bags in the layout of the SAPNet release", "fingerprint": store.fingerprint}
-    bags = tqdm(store.iter_bags(), total=store.manifest.points, desc="exporting", unit="pt", disable=quiet)
+    bags = progress_bar(store.iter_bags(), total=store.manifest.points, desc="exporting", unit="pt", quiet=quiet)
     entries = (entry_of(bag) for bag in bags)
     write_coco(out, info=info, images=store.iter_images(), categories=store.categories, annotations=entries)
     return store.manifest.points

@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-from tqdm import tqdm
-
 from sapnet_pipe.data.bag_store.filesystem import Location, StoreFolder, store_folder
 from sapnet_pipe.data.bag_store.manifest import MANIFEST, BagManifest, ShardEntry, read_manifest, refuse_other_identity
 from sapnet_pipe.data.bag_store.masks import TOKENS
@@ -18,6 +16,7 @@ from sapnet_pipe.data.bag_store.schema import Bag
 from sapnet_pipe.data.bag_store.store import BagStore
 from sapnet_pipe.data.bag_store.writer import open_writer, shard_name
 from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.progress import progress_bar
 
 _MAKE_PARTS = "Merge parts that generate-bags made of the same points and settings with --set part=K/N"
 
@@ -64,7 +63,7 @@ def merge_stores(parts: Sequence[Location], out: Location, *, quiet: bool = Fals
     identity, total = first.manifest.identity, first.manifest.shards_total
     with open_writer(out, identity, first.manifest.categories, total) as writer:
         missing = writer.missing
-        for index in tqdm(missing, desc="merging", unit="shard", disable=quiet):
+        for index in progress_bar(missing, desc="merging", unit="shard", quiet=quiet):
             part, entry = chosen[index]
             writer.add_encoded(index, _checked_content(part, entry))
         manifest = writer.manifest or writer.finish(first.manifest.dropped_before)

@@ -5,13 +5,13 @@ from os import PathLike
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from sapnet_pipe.data.checks.findings import CollectedFaults, Findings
 from sapnet_pipe.data.coco.document import ImageRecord
 from sapnet_pipe.data.errors import FaultKind, UserError
 from sapnet_pipe.data.images import image_sizes, read_image
 from sapnet_pipe.data.photo_names import find_photograph, photographs_in
+from sapnet_pipe.data.progress import progress_bar
 
 MISSING = FaultKind("photographs-missing", "photographs are not in the folder", "Check --images and the file names")
 UNREADABLE = FaultKind("photographs-unreadable", "photographs cannot be read", "Get them again, or drop them")
@@ -86,7 +86,7 @@ class PhotoSizes:
 def check_sizes(path: Path, images: Iterable[ImageRecord], photos: PhotoSizes, findings: Findings, quiet: bool) -> None:
     """Compare every image entry with its photograph, which is opened but not decoded."""
     listed = list(images)
-    for image in tqdm(listed, desc="checking photographs", unit="img", disable=quiet, leave=False):
+    for image in progress_bar(listed, desc="checking photographs", unit="img", quiet=quiet, leave=False):
         sizes = photos.both(image.file_name) if image.file_name else None
         if sizes is None or not image.height:
             continue
@@ -107,7 +107,7 @@ def check_pixels(photos: PhotoSizes, at_most: int, quiet: bool) -> int:
     """Decode photographs, of many an even sample; the number decoded."""
     names = photos.readable
     chosen = [names[i] for i in np.unique(np.linspace(0, len(names) - 1, min(at_most, len(names))).astype(int))]
-    for name in tqdm(chosen, desc="decoding photographs", unit="img", disable=quiet, leave=False):
+    for name in progress_bar(chosen, desc="decoding photographs", unit="img", quiet=quiet, leave=False):
         try:
             read_image(photos.path(name), None, None)
         except UserError as error:

@@ -9,8 +9,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tqdm import tqdm
-
 from sapnet_pipe.data.checks.boxes import check_boxes_of_clicks
 from sapnet_pipe.data.checks.clicks import check_clicks
 from sapnet_pipe.data.checks.findings import CollectedFaults, Findings
@@ -23,6 +21,7 @@ from sapnet_pipe.data.labels.pseudo_labels import read_pseudo_labels
 from sapnet_pipe.data.photo_names import check_spelling, photographs_in
 from sapnet_pipe.data.points.click_file import MALFORMED, NO_POINTS
 from sapnet_pipe.data.points.reader import read_clicks
+from sapnet_pipe.data.progress import progress_bar
 
 _UNREADABLE = FaultKind("unreadable-file", "cannot be read", "Give a COCO JSON file (or CSV of clicks)")
 _NO_FOLDER = FaultKind("no-image-folder", "is not a folder", "Give the folder of the photographs")
@@ -107,7 +106,7 @@ def check_labels(path: Path, images: Path | None, findings: Findings, *, decode:
     masks = check_masks(
         dataset,
         findings,
-        wrap=lambda entries: tqdm(entries, desc="checking masks", unit="mask", disable=quiet, leave=False),
+        wrap=lambda entries: progress_bar(entries, desc="checking masks", unit="mask", quiet=quiet, leave=False),
     )
     looked_at, decoded = _photographs(path, photos, listed, findings, decode, quiet)
     return CheckedFile(path, len(listed), len(dataset.categories), masks, {}, (), looked_at, decoded)

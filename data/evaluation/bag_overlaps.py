@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from sapnet_pipe.data.bag_store.store import BagStore
 from sapnet_pipe.data.bag_store.table import BagTable
@@ -13,6 +12,7 @@ from sapnet_pipe.data.coco.instances import ImageRecord, InstanceDataset, counts
 from sapnet_pipe.data.coco.masks import rle_iou
 from sapnet_pipe.data.evaluation.identity import align
 from sapnet_pipe.data.evaluation.objects import Clicked, ObjectMatch, match_objects
+from sapnet_pipe.data.progress import progress_bar
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def bag_overlaps(store: BagStore, table: BagTable, truth: InstanceDataset, *, qu
     objects = {annotation.annotation_id: annotation for annotation in match.truth.annotations}
     iou = np.full(len(table.masks), np.nan)
     row = 0
-    for _, masks in tqdm(store.iter_masks(), total=store.manifest.images, desc="comparing", disable=quiet):
+    for _, masks in progress_bar(store.iter_masks(), total=store.manifest.images, desc="comparing", quiet=quiet):
         for point_id, rles in masks.items():
             if point_id in match.found:
                 annotation = objects[match.found[point_id]]

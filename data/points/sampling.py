@@ -16,13 +16,13 @@ import cv2
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from sapnet_pipe.data.boxes import mask_to_box
 from sapnet_pipe.data.coco.instances import InstanceDataset, counts_of
 from sapnet_pipe.data.coco.masks import Mask, decode_mask
 from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.data.points.point_set import PointSet, build_point_set
+from sapnet_pipe.data.progress import progress_bar
 
 _SIGMA = 0.25  # of the box's side, per axis
 _CORE = 0.25  # size of the central ellipse relative to the box
@@ -96,7 +96,7 @@ def sample_points(dataset: InstanceDataset, strategy: str, seed: int, *, quiet: 
         raise UserError("--strategy", "strategy", strategy, "which is not known", f"Choose {', '.join(STRATEGIES)}")
     rows: list[tuple[int, int, int, float, float]] = []
     dropped = Counter(crowd=0, without_mask=0, empty_mask=0)
-    for annotation in tqdm(dataset.annotations, desc="points", unit="object", disable=quiet):
+    for annotation in progress_bar(dataset.annotations, desc="points", unit="object", quiet=quiet):
         if annotation.iscrowd or annotation.segmentation is None:
             dropped["crowd" if annotation.iscrowd else "without_mask"] += 1
             continue

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from sapnet_pipe.data.boxes import mask_to_box, xyxy_to_xywh
 from sapnet_pipe.data.coco.masks import encode_mask
 from sapnet_pipe.data.files import atomic_path, disk_errors, write_json
+from sapnet_pipe.data.progress import progress_bar
 from sapnet_pipe.data.scenes.catalogue import CLASS_NAMES
 from sapnet_pipe.data.scenes.scene import Scene, render_scene
 
@@ -35,7 +35,7 @@ def write_scene_dataset(folder: Path, seeds: Sequence[int], *, size: int = 256, 
         images_dir.mkdir(parents=True, exist_ok=True)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for image_id, seed in enumerate(tqdm(seeds, desc="scenes", unit="image", disable=quiet), start=1):
+    for image_id, seed in enumerate(progress_bar(seeds, desc="scenes", unit="image", quiet=quiet), start=1):
         scene = render_scene(seed, size)
         name = f"scene_{seed}.png"
         with atomic_path(images_dir / name) as temporary:

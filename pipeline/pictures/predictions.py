@@ -6,12 +6,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from sapnet_pipe.data.coco.instances import ImageRecord
 from sapnet_pipe.data.files import disk_errors
 from sapnet_pipe.data.images import read_image
 from sapnet_pipe.data.photo_names import find_photograph
+from sapnet_pipe.data.progress import progress_bar
 from sapnet_pipe.pipeline.pictures.draw import Label, draw_labels, draw_masks, write_picture
 
 
@@ -38,7 +37,7 @@ def draw_predictions(
     """
     by_id = {record.image_id: record for record in records}
     count = 0
-    with tqdm(total=len(by_id), desc="drawing", unit="image", disable=quiet) as bar:
+    with progress_bar(total=len(by_id), desc="drawing", unit="image", quiet=quiet) as bar:
         for image_id, found in groupby(_entries(predictions), key=lambda entry: int(entry["image_id"])):
             shown = [entry for entry in found if entry["score"] >= min_score]
             if shown:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from sapnet_pipe.data.bag_store.store import BagStore
 from sapnet_pipe.data.bag_store.table import BagTable, baseline_choice
@@ -16,6 +15,7 @@ from sapnet_pipe.data.evaluation.identity import match_images
 from sapnet_pipe.data.images import read_image
 from sapnet_pipe.data.photo_names import find_photograph
 from sapnet_pipe.data.points.point_set import PointSet
+from sapnet_pipe.data.progress import progress_bar
 from sapnet_pipe.pipeline.pictures.draw import Panel, draw_strip, write_picture
 
 Masks = dict[int, bytes]
@@ -43,7 +43,7 @@ def draw_strips(
         records[place] for place in np.unique(np.linspace(0, len(records) - 1, min(count, len(records)), dtype=int))
     ]
     try:
-        for record in tqdm(chosen, desc="drawing", unit="image", disable=quiet):
+        for record in progress_bar(chosen, desc="drawing", unit="image", quiet=quiet):
             field = f"image {record.image_id}.file_name"
             path = find_photograph(images_dir, record.file_name, file=source, field=field)
             pixels = read_image(path, record.height, record.width, file=source, field=field)

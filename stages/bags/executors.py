@@ -7,9 +7,8 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 
-from tqdm import tqdm
-
 from sapnet_pipe.data.bag_store.writer import BagWriter
+from sapnet_pipe.data.progress import progress_bar
 from sapnet_pipe.stages.bags.background import InBackground
 from sapnet_pipe.stages.bags.progress import Rates, rates
 from sapnet_pipe.stages.bags.ray_workers import worker_pool
@@ -36,7 +35,10 @@ def make_locally(
         content = encode_task(task, kept_of(task, writer), result, job.points, fingerprint)
         writer.add_encoded(task.index, content)
 
-    with tqdm(total=images, desc="bags", unit="img", disable=quiet) as bar, InBackground(1, finish=True) as background:
+    with (
+        progress_bar(total=images, desc="bags", unit="img", quiet=quiet) as bar,
+        InBackground(1, finish=True) as background,
+    ):
 
         def on_image() -> None:
             bar.update()
@@ -65,7 +67,7 @@ def make_on_ray(
     images = sum(len(task.image_ids) for task in tasks)
     with (
         worker_pool(job, fingerprint, len(tasks)) as pool,
-        tqdm(total=images, desc=f"bags ({len(pool)} workers)", unit="img", disable=quiet) as bar,
+        progress_bar(total=images, desc=f"bags ({len(pool)} workers)", unit="img", quiet=quiet) as bar,
         InBackground(2) as background,
     ):
         for finished in pool.make(tasks, lambda task: kept_of(task, writer), budget.tolerates):

@@ -3,14 +3,13 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from tqdm import tqdm
-
 from sapnet_pipe.data.bag_store.schema import FailedImage
 from sapnet_pipe.data.coco.instances import ImageRecord
 from sapnet_pipe.data.errors import FaultReport, UserError
 from sapnet_pipe.data.images import image_size, read_image
 from sapnet_pipe.data.photo_names import check_spelling, find_photograph
 from sapnet_pipe.data.points.point_set import PointSet
+from sapnet_pipe.data.progress import progress_bar
 
 
 def image_field(image: ImageRecord) -> str:
@@ -44,7 +43,7 @@ def find_images(
     images = [points.images[image_id] for image_id in image_ids]
     check_spelling(images_dir, {image.file_name: image_field(image) for image in images}, report)
     files = {}
-    for image_id in tqdm(image_ids, desc="checking images", unit="img", disable=quiet):
+    for image_id in progress_bar(image_ids, desc="checking images", unit="img", quiet=quiet):
         try:
             files[image_id] = _find(points.images[image_id], images_dir, report)
         except UserError as error:

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from sapnet_pipe.data.bag_store.contents import row_faults, rows_of_masks
 from sapnet_pipe.data.bag_store.decoding import bag_table, rles_of
@@ -21,6 +20,7 @@ from sapnet_pipe.data.bag_store.store import open_shard
 from sapnet_pipe.data.bag_store.table import BagTable
 from sapnet_pipe.data.coco.masks import rle_area_and_box
 from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.progress import progress_bar
 
 _HINT = "Move that shard away and run generate-bags again with the same settings, which makes only what is missing"
 
@@ -58,7 +58,7 @@ def verify(store: Location, *, quiet: bool = False) -> VerifyReport:
     faults = list(_unlisted(folder, manifest))
     failed: list[FailedImage] = []
     last: tuple[float, float] = (-math.inf, -math.inf)
-    for entry in tqdm(manifest.shards, desc="verifying", unit="shard", disable=quiet):
+    for entry in progress_bar(manifest.shards, desc="verifying", unit="shard", quiet=quiet):
         try:
             shard = _read_whole(folder, entry, manifest.fingerprint)
         except UserError as fault:

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from sapnet_pipe.data.boxes import xyxy_to_xywh
 from sapnet_pipe.data.coco.instances import Category, ImageRecord
 from sapnet_pipe.data.coco.masks import encode_masks
 from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.progress import progress_bar
 from sapnet_pipe.stages.segment.config import InferenceConfig
 from sapnet_pipe.stages.segment.labels import read_record
 from sapnet_pipe.stages.segment.solov2.inference import (
@@ -53,7 +53,7 @@ def coco_results(
     Raises: UserError for a photograph that cannot be read.
     """
     to_predict(model, device)
-    with tqdm(total=len(records), unit="image", disable=quiet, dynamic_ncols=True) as bar:
+    with progress_bar(total=len(records), unit="image", quiet=quiet) as bar:
         for start in range(0, len(records), test.batch_size):
             chunk = records[start : start + test.batch_size]
             pixels: dict[ImageRecord, NDArray[np.uint8]] = {}

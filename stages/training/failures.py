@@ -4,13 +4,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tqdm import tqdm
-
 from sapnet_pipe.data.bag_store.schema import FailedImage
 from sapnet_pipe.data.coco.instances import ImageRecord
 from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.data.images import read_image
 from sapnet_pipe.data.photo_names import find_photograph
+from sapnet_pipe.data.progress import progress_bar
 from sapnet_pipe.stages.training.cores import available_cores
 
 _RETRY = "fix them and give --retry-failed"
@@ -103,7 +102,7 @@ def find_unreadable(
         return None
 
     with ThreadPoolExecutor(available_cores()) as pool:
-        faults = tqdm(pool.map(fault, records), total=len(records), desc="checking photographs", disable=quiet)
+        faults = progress_bar(pool.map(fault, records), total=len(records), desc="checking photographs", quiet=quiet)
         for record, error in zip(records, faults, strict=True):
             if error is not None:
                 try:

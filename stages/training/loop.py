@@ -11,9 +11,9 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies import DDPStrategy, Strategy
 from torch import nn
-from tqdm import tqdm
 
 from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.progress import progress_bar
 from sapnet_pipe.stages.training.checkpoint import Checkpoint, load_checkpoint, load_weights
 from sapnet_pipe.stages.training.config import TrainConfig, lr_at, resolve_length
 from sapnet_pipe.stages.training.devices import limit_threads, pick_device
@@ -134,7 +134,7 @@ def _run(
     order, silent = range(start, config.max_iterations), quiet or not is_main_process()
     forecast = Forecast(len(order), step.fabric.device, shorter=shorter, quiet=silent)
     batches = load_in_order(batch_at, order, config.workers)
-    bar = tqdm(batches, total=len(order), unit="it", disable=silent, dynamic_ncols=True)
+    bar = progress_bar(batches, total=len(order), unit="it", quiet=silent)
     for iteration, batch in zip(order, bar, strict=True):
         record = step.step(iteration, batch)
         forecast.after_step()

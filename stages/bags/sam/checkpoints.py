@@ -3,10 +3,13 @@
 import http.client
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from tqdm import tqdm
 
 from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.data.files import atomic_path, disk_errors, sha256_file
@@ -79,10 +82,13 @@ def _download(official: OfficialCheckpoint, path: Path, quiet: bool) -> None:
     from torch.hub import download_url_to_file  # doctor reads this file's table where torch may be missing
 
     url = f"{BASE_URL}/{official.file}"
+    if not quiet:
+        tqdm.write(f"Downloading {url} to {path}", file=sys.stderr)
+    drawn = not quiet and sys.stderr.isatty()  # torch.hub redraws its bar in a log file as well
     with atomic_path(path) as temporary:
         try:
             with disk_errors(path), _network_timeout(_TIMEOUT_SECONDS):
-                download_url_to_file(url, str(temporary), official.sha256, progress=not quiet)
+                download_url_to_file(url, str(temporary), official.sha256, progress=drawn)
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
             raise _not_downloaded(url, path, f"could not be downloaded ({reason})") from error

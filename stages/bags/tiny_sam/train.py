@@ -17,9 +17,9 @@ import typer
 from segment_anything.modeling import Sam
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from sapnet_pipe.data.files import atomic_path
+from sapnet_pipe.data.progress import progress_bar
 from sapnet_pipe.stages.bags.tiny_sam.model import build_tiny_sam
 from sapnet_pipe.stages.bags.tiny_sam.prompts import PromptBatch, PromptDataset
 from sapnet_pipe.stages.training.checkpoint import load_tensors
@@ -170,7 +170,7 @@ def train(
     loader = DataLoader(dataset, batch_size=_IMAGES_PER_STEP, num_workers=workers, collate_fn=list)
     started = time.monotonic()
     running: dict[str, float] = {}
-    for step, batch in enumerate(bar := tqdm(loader, total=steps, mininterval=10, disable=quiet)):
+    for step, batch in enumerate(bar := progress_bar(loader, total=steps, mininterval=10, quiet=quiet)):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, steps, peak_lr)
         losses = step_loss(sam, head, batch)

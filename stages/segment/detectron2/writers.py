@@ -1,7 +1,6 @@
 """What a training by Detectron2 leaves in the run folder and shows in the terminal: checkpoints, records, progress."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +8,10 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.engine import HookBase
 from detectron2.utils.events import EventWriter, get_event_storage
-from tqdm import tqdm
 
 from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.data.files import disk_errors, write_bytes
+from sapnet_pipe.data.progress import progress_bar
 from sapnet_pipe.stages.segment.engine import SHORTER
 from sapnet_pipe.stages.segment.weights.model_file import DESCRIPTION_KEY, ModelDescription
 from sapnet_pipe.stages.training.checkpoint import load_tensors, load_weights, save_tensors
@@ -106,7 +105,7 @@ class Progress(HookBase):
     def before_train(self) -> None:
         """Begin at the iteration that the run goes on with."""
         total, start = self.trainer.max_iter, self.trainer.start_iter
-        self._bar = tqdm(total=total, initial=start, unit="it", dynamic_ncols=True, file=sys.stderr)
+        self._bar = progress_bar(total=total, initial=start, unit="it", quiet=False)
         device = torch.device(self.trainer.cfg.MODEL.DEVICE)
         self._forecast = Forecast(total - start, device, shorter=SHORTER, quiet=False)
 

@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.data.files import disk_errors, read_json, write_json
+from sapnet_pipe.data.progress import progress_bar
 from sapnet_pipe.stages.select.batches.bag_images import BagImages
 from sapnet_pipe.stages.select.batches.loader import InferenceBatches
 from sapnet_pipe.stages.select.config import SelectConfig
@@ -132,7 +132,7 @@ def _compute(backbone: ResNetFpn, images: BagImages, config: SelectConfig, known
         _allocate(temporary / _MAPS)
         sums = np.zeros((3, backbone.out_channels))  # count, sum, sum of squares
         backbone.to(device).eval()
-        bar = tqdm(total=len(images), desc="features", unit="image", disable=quiet, dynamic_ncols=True)
+        bar = progress_bar(total=len(images), desc="features", unit="image", quiet=quiet)
         with torch.inference_mode(), bar:
             for place, batch in enumerate(load_in_order(batches, range(len(batches)), config.test.workers)):
                 pyramid = backbone(batch.inputs.to(device))

@@ -8,10 +8,10 @@ import torch
 from lightning_fabric.utilities.apply_func import move_data_to_device
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from sapnet_pipe.data.bag_store.table import BagTable
 from sapnet_pipe.data.labels.explanations import Selection
+from sapnet_pipe.data.progress import progress_bar
 from sapnet_pipe.stages.select.batches.bag_images import BagImages, padded_index
 from sapnet_pipe.stages.select.batches.batch import SelectBatch
 from sapnet_pipe.stages.select.batches.loader import InferenceBatches, InputReader
@@ -39,7 +39,7 @@ def select_all(
     model.to(device).eval()
     batches = InferenceBatches(images, config.image, config.test.batch_size, reader)
     loaded = load_in_order(batches, range(world.rank, len(batches), world.size), config.test.workers)
-    with tqdm(total=len(batches), desc="select", unit="batch", disable=quiet, dynamic_ncols=True) as bar:
+    with progress_bar(total=len(batches), desc="select", unit="batch", quiet=quiet) as bar:
         for _ in range(-(-len(batches) // world.size)):
             batch = next(loaded, None)  # None at the end, where another process has one more
             mine = None if batch is None else _select(model, batch, images.table, device, config)
