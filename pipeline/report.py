@@ -16,7 +16,7 @@ class Report:
 
     Attributes:
         title: One line: what was done.
-        result: Figures, counts and paths; printed as a table, or whole as JSON.
+        result: Figures, counts and paths; printed as a table, or, with the notes, whole as JSON.
         next_step: The command to run next, if there is one.
         notes: What must not be overlooked, a line each.
         shown: What people see in place of the whole result.
@@ -55,7 +55,7 @@ def show(report: Report, *, as_json: bool, quiet: bool) -> None:
         for line in report.urgent:
             typer.echo(line, err=True)
     if as_json:
-        typer.echo(to_json_line(report.result))
+        typer.echo(to_json_line({**report.result, "notes": list(report.notes)}))
 
 
 def table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
