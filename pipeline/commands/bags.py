@@ -4,17 +4,16 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from shlex import quote
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 
 from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.pipeline.bags_page import bags_page
 from sapnet_pipe.pipeline.inputs import Argument, Draw, Inputs, OutFile, OutStore, PlainSettings, Truth
 from sapnet_pipe.pipeline.outputs import require_folder, require_new_file, require_new_folder
 from sapnet_pipe.pipeline.report import Report
 from sapnet_pipe.stages.flags import KeepCrowds
-
-_CATEGORIES_SHOWN = 10
 
 Store = Annotated[str, Argument(), Field(description="Bag store: a folder, or a URL such as s3://bucket/prefix.")]
 
@@ -96,7 +95,7 @@ def inspect_bags(inputs: InspectInputs) -> Report:
 
         store = BagStore.open(parse_location(inputs.bags), allow_part=True)
         notes.append(draw_bags(inputs.draw, store, inputs.images, dataset, quiet=inputs.quiet))
-    return Report(f"Bag store {inputs.bags}", result, shown=_shown(result), notes=notes)
+    return Report(f"Bag store {inputs.bags}", result, shown={}, more=bags_page(result), notes=notes)
 
 
 def _require_drawable(inputs: InspectInputs) -> None:
@@ -164,16 +163,6 @@ def export_authors_file(inputs: ExportInputs) -> Report:
 
 def _select(out: str) -> str:
     return f"sapnet-pipe select --bags {quote(out)} --images DIR --out RUN"
-
-
-def _shown(result: Mapping[str, Any]) -> dict[str, Any]:
-    """The report with the most frequent of many categories, and no sum of other lines; --json has them all."""
-    result = {name: value for name, value in result.items() if name != "points_with_truth"}
-    categories = sorted(result["categories"].items(), key=lambda item: (-item[1], item[0]))
-    if len(categories) <= _CATEGORIES_SHOWN:
-        return result
-    most, others = dict(categories[:_CATEGORIES_SHOWN]), categories[_CATEGORIES_SHOWN:]
-    return result | {"categories": most | {f"{len(others)} others": sum(count for _, count in others)}}
 
 
 def _odd_boxes(dropped: Mapping[str, int], masks: int) -> list[str]:
