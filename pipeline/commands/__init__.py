@@ -45,7 +45,7 @@ COMMANDS = {
     "demo": Entry(
         "demo:demo",
         "The whole job on rendered scenes: three stages, a table and pictures, in minutes on two cores.",
-        "Run it again with another --out.",
+        "The demo does not go on where it stopped: remove its folder, or run it again with another --out.",
     ),
     "ablate": Entry(
         "ablate:ablate",

@@ -74,8 +74,21 @@ def test_every_command_explains_itself_and_takes_the_common_options(
     names = command.removesuffix(" labels").split()
     assert run([*names, "--help"]) == 0
     text = capsys.readouterr().out
-    common = ["--json", "--quiet", "--seed", "--set", "--config", "--device"]
-    assert all(option in text for option in common)
+    assert "--json" in text
+    assert "--quiet" in text
+    common = ["--json", "--quiet", "--seed", "1", "--set", "k=1", "--config", "no.toml", "--device", "cpu"]
+    assert run([*names, *common, "--help"]) == 0
+
+
+def test_an_interrupted_demo_says_how_to_run_it_again(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(folder: Path, *_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sapnet_pipe.pipeline.demo.scenes.write_scene_dataset", interrupt)
+    assert run(["demo", "--out", str(tmp_path / "demo")]) == 130
+    check_message(capfd.readouterr().err, "interrupted * remove its folder * another --out")
 
 
 def test_without_a_command_the_commands_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
