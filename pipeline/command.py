@@ -53,7 +53,7 @@ def models_of(work: Work) -> tuple[type[Inputs], type[BaseModel]]:
 def input_rows(work: Work) -> list[Row]:
     """The inputs of a command: all are flags, except for arguments, whose flag is empty."""
     inputs, _ = models_of(work)
-    rows = settings_table(inputs)
+    rows = [replace(row, hidden=_alone(work) and row.key in ("config", "assign")) for row in settings_table(inputs)]
     return [row if row.flag or _is_argument(row) else replace(row, flag=named_flag(row.key)) for row in rows]
 
 
@@ -99,8 +99,12 @@ def do_work(
         flags=flags,
         values=values,
     )
-    alone = len(inspect.signature(work).parameters) == 1
-    return work(inputs) if alone else work(inputs, settings), inputs
+    return work(inputs) if _alone(work) else work(inputs, settings), inputs
+
+
+def _alone(work: Work) -> bool:
+    """Whether the command has no settings of its own, so that a file of them, or --set, changes nothing."""
+    return len(inspect.signature(work).parameters) == 1
 
 
 def _preset(inputs: Inputs) -> Mapping[str, Any]:
@@ -141,7 +145,7 @@ def _parameter(row: Row) -> inspect.Parameter:
         mark = typer.Argument(help=help_text, show_default=False)
     else:
         metavar = None if kind is bool else _metavar(row)
-        mark = typer.Option(row.flag, help=help_text, show_default=False, metavar=metavar)
+        mark = typer.Option(row.flag, help=help_text, show_default=False, metavar=metavar, hidden=row.hidden)
     return inspect.Parameter(
         _name(row),
         inspect.Parameter.KEYWORD_ONLY,

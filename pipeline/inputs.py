@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationInfo
 
 from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.pipeline.settings_table import named_flag
-from sapnet_pipe.stages.flags import Device, Flag, Seed
+from sapnet_pipe.stages.flags import Flag, UnusedDevice, UnusedSeed
 
 
 class Inputs(BaseModel, frozen=True, extra="forbid"):
@@ -33,10 +33,13 @@ class Inputs(BaseModel, frozen=True, extra="forbid"):
 
 
 class PlainSettings(BaseModel, frozen=True, extra="forbid"):
-    """The settings of every command, so that a script can pass the same options to all of them."""
+    """The settings of every command, so that a script can pass the same options to all of them.
 
-    device: Device = Field(default="auto", description="auto, cpu, cuda, cuda:N or mps, for commands with a network.")
-    seed: Seed = Field(default=0, description="Seed of random draws, for commands that draw any.")
+    Both are hidden and do nothing: a command that has a use for one declares it anew.
+    """
+
+    device: UnusedDevice = "auto"
+    seed: UnusedSeed = 0
 
 
 @dataclass(frozen=True)

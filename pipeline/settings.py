@@ -23,9 +23,10 @@ Model = TypeVar("Model", bound=BaseModel)
 
 @dataclass(frozen=True)
 class Presets:
-    """Marks the field that names a preset; `named` are the nested values of each."""
+    """Marks the field that names a preset; `named` are the nested values of each, `about` what its help says of it."""
 
     named: Mapping[str, Mapping[str, Any]]
+    about: tuple[tuple[str, str], ...] = ()
 
 
 def resolve_settings(

@@ -31,6 +31,7 @@ class Row:
         description: One sentence or two.
         flag: The flag of its own, if it has one, as it is typed: ``--fast/--exact``; else empty.
         field: The field itself.
+        hidden: Whether its flag is accepted without effect, and left out of the help.
     """
 
     key: str
@@ -42,6 +43,7 @@ class Row:
     description: str
     flag: str
     field: FieldInfo
+    hidden: bool = False
 
     @property
     def shown_default(self) -> str:
@@ -78,9 +80,10 @@ def _rows(model: type[BaseModel], path: str, defaults: BaseModel | None) -> Iter
             limits=_limits(field),
             default=default,
             required=required,
-            description=field.description or "",
+            description=_description(field),
             flag=_flag(name, field),
             field=field,
+            hidden=any(isinstance(mark, Flag) and mark.hidden for mark in field.metadata),
         )
 
 
@@ -112,6 +115,12 @@ def _choices(annotation: Any) -> tuple[str, ...]:
 
 def _presets(field: FieldInfo) -> tuple[str, ...]:
     return next((tuple(mark.named) for mark in field.metadata if isinstance(mark, Presets)), ())
+
+
+def _description(field: FieldInfo) -> str:
+    """That of the field, and of each preset that it can name."""
+    about = [f"{name}: {text}" for mark in field.metadata if isinstance(mark, Presets) for name, text in mark.about]
+    return " ".join(filter(None, (field.description, f"{'; '.join(about)}." if about else "")))
 
 
 def _limits(field: FieldInfo) -> str:

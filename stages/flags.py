@@ -15,10 +15,13 @@ class Flag:
         name: As it is typed, ``--set``, or with its opposite, ``--fast/--exact``; if empty, after the field's name:
             ``val_labels`` is ``--val-labels``.
         metavar: What its help shows for the value, in place of the type or the choices.
+        hidden: Accepted, so that a script can pass the same options to all commands, but without effect in this one,
+            and not in its help.
     """
 
     name: str = ""
     metavar: str = ""
+    hidden: bool = False
 
 
 FLAG = Flag()
@@ -37,6 +40,15 @@ MaxFailureRate = Annotated[
     float, FLAG, Field(ge=0, le=1, description="Share of the photographs that may be unreadable before the run stops.")
 ]
 Seed = Annotated[int, FLAG, Field(ge=0, description="Seed of all random draws.")]
+UnusedDevice = Annotated[
+    str,
+    Flag(hidden=True),
+    Field(description="Accepted by every command; this one has no network."),
+    AfterValidator(_device_name),
+]
+UnusedSeed = Annotated[
+    int, Flag(hidden=True), Field(ge=0, description="Accepted by every command; this one draws nothing at random.")
+]
 KeepCrowds = Annotated[
     bool,
     FLAG,

@@ -13,6 +13,9 @@ from sapnet_pipe.pipeline.settings import Presets
 from sapnet_pipe.stages.flags import Flag
 from sapnet_pipe.stages.select.frozen.config import FrozenConfig
 
+_BUNDLED = bundled_presets()
+_TITLES = tuple((name, str(preset["title"])) for name, preset in _BUNDLED.items())
+
 
 class AblateInputs(Inputs, frozen=True, extra="forbid"):
     """What `ablate` takes: a store with its photographs, or `demo`, which makes them."""
@@ -22,7 +25,7 @@ class AblateInputs(Inputs, frozen=True, extra="forbid"):
     images: Path | None = Field(default=None, description="Folder of the photographs.")
     truth: Truth = None
     demo: bool = Field(default=False, description="Render the demo's scenes and make their bags first, in --out.")
-    preset: Annotated[str | None, Presets(bundled_presets())] = Field(
+    preset: Annotated[str | None, Presets(_BUNDLED, _TITLES)] = Field(
         default=None, description="An ablation that is bundled."
     )
     frozen: bool = Field(default=False, description=FrozenConfig.model_fields["enabled"].description)

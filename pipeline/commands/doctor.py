@@ -11,7 +11,7 @@ from sapnet_pipe.pipeline.inputs import Draw, Inputs, LocalPath
 from sapnet_pipe.pipeline.outputs import require_new_file, require_new_folder
 from sapnet_pipe.pipeline.report import Report
 from sapnet_pipe.stages.bags.config import SamConfig
-from sapnet_pipe.stages.flags import Device, Seed
+from sapnet_pipe.stages.flags import Device, UnusedSeed
 
 if TYPE_CHECKING:
     from sapnet_pipe.data.checks.findings import Finding
@@ -35,7 +35,7 @@ class DoctorSettings(SamConfig, frozen=True, extra="forbid"):
     device: Device = Field(
         default="auto", description="Whose speed the estimate takes: auto, cpu, cuda, cuda:N or mps."
     )
-    seed: Seed = Field(default=0, description="Accepted by every command; this one draws nothing at random.")
+    seed: UnusedSeed = 0
     decode: int = Field(default=500, ge=0, description="Photographs of a file that are decoded; the others are opened.")
 
 

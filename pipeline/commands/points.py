@@ -9,7 +9,7 @@ from pydantic import Field
 from sapnet_pipe.pipeline.inputs import Inputs, OutFile, PlainSettings
 from sapnet_pipe.pipeline.outputs import require_new_file
 from sapnet_pipe.pipeline.report import Report
-from sapnet_pipe.stages.flags import FLAG, KeepCrowds
+from sapnet_pipe.stages.flags import FLAG, KeepCrowds, Seed
 
 Strategy = Literal["quasi-center", "center", "uniform"]
 
@@ -25,6 +25,7 @@ class PointsInputs(Inputs, frozen=True, extra="forbid"):
 class PointsSettings(PlainSettings, frozen=True, extra="forbid"):
     """Settings of `points`."""
 
+    seed: Seed = 0
     strategy: Annotated[Strategy, FLAG] = Field(
         default="quasi-center",
         description="Near the middle of the mask, as the authors drew theirs; in its middle; anywhere inside.",

@@ -13,7 +13,7 @@ from sapnet_pipe.data.files import read_json
 from sapnet_pipe.pipeline.inputs import Inputs, LocalPath, OutFile, PlainSettings
 from sapnet_pipe.pipeline.outputs import require_folder, require_new_file, require_new_folder
 from sapnet_pipe.pipeline.report import Report
-from sapnet_pipe.stages.flags import MaxFailureRate
+from sapnet_pipe.stages.flags import Device, MaxFailureRate
 from sapnet_pipe.stages.training.run_files import MODEL, MODEL_DESCRIPTION, image_ids_beside
 
 
@@ -30,6 +30,7 @@ class PredictInputs(Inputs, frozen=True, extra="forbid"):
 class PredictSettings(PlainSettings, frozen=True, extra="forbid"):
     """Settings of `predict`; what is None is as the model was trained."""
 
+    device: Device = "auto"
     score_threshold: float | None = Field(default=None, ge=0, le=1, description="Score that an instance needs.")
     max_per_image: int | None = Field(default=None, gt=0, description="Instances of one photograph.")
     batch_size: int | None = Field(default=None, gt=0, description="Photographs per forward pass.")

@@ -14,7 +14,7 @@ from sapnet_pipe.pipeline.run_folder import open_run
 from sapnet_pipe.pipeline.settings import Presets
 from sapnet_pipe.stages.flags import KeepCrowds
 from sapnet_pipe.stages.select.config import SelectConfig, oracle_without_truth
-from sapnet_pipe.stages.select.presets import PRESETS
+from sapnet_pipe.stages.select.presets import ABOUT, PRESETS
 from sapnet_pipe.stages.training.run_files import PSEUDO_LABELS
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class SelectInputs(Inputs, frozen=True, extra="forbid"):
     bags: BagStore
     images: Images
     out: OutFolder
-    preset: Annotated[str, Presets(PRESETS)] = Field(default="coco-1x", description="Named settings.")
+    preset: Annotated[str, Presets(PRESETS, ABOUT)] = Field(default="coco-1x", description="Named settings.")
     truth: Truth = None
     keep_crowds: KeepCrowds = False
     draw: Draw = None

@@ -14,7 +14,7 @@ from sapnet_pipe.pipeline.report import Report
 from sapnet_pipe.pipeline.run_folder import open_run
 from sapnet_pipe.pipeline.settings import Presets
 from sapnet_pipe.stages.segment.config import SegmentConfig
-from sapnet_pipe.stages.segment.presets import PRESETS
+from sapnet_pipe.stages.segment.presets import ABOUT, PRESETS
 from sapnet_pipe.stages.training.run_files import PSEUDO_LABELS
 
 
@@ -26,7 +26,7 @@ class TrainSegInputs(Inputs, frozen=True, extra="forbid"):
     out: OutFolder
     val_labels: ValLabels = None
     val_images: ValImages = None
-    preset: Annotated[str, Presets(PRESETS)] = Field(default="solov2-r50-1x", description="Named settings.")
+    preset: Annotated[str, Presets(PRESETS, ABOUT)] = Field(default="solov2-r50-1x", description="Named settings.")
     resume: Resume = False
 
 

@@ -5,12 +5,14 @@ from typing import Annotated
 from pydantic import Field
 
 from sapnet_pipe.pipeline.inputs import PlainSettings
-from sapnet_pipe.stages.flags import FLAG
+from sapnet_pipe.stages.flags import FLAG, Device, Seed
 
 
 class SceneSettings(PlainSettings, frozen=True, extra="forbid"):
     """How much is rendered."""
 
+    device: Device = "auto"
+    seed: Seed = 0
     train_scenes: int = Field(default=240, ge=1, le=100_000, description="Scenes with points, for stages one to three.")
     test_scenes: int = Field(default=80, ge=1, le=100_000, description="Unseen scenes, for the segmenters' AP.")
 

@@ -97,6 +97,14 @@ _DEMO: Mapping[str, Any] = {
     "test": {"short_side": 256, "long_side": 256},
 }
 
+ABOUT = (
+    ("solov2-r50-1x", "the paper's, on COCO: ResNet-50, 12 epochs"),
+    ("solov2-r50-voc", "the same with the paper's rate for VOC"),
+    ("solov2-r101-3x", "ResNet-101, 36 epochs, several scales"),
+    ("small", "few photographs, on one small GPU: ResNet-50"),
+    ("light", "few photographs, on a CPU: ResNet-18"),
+    ("demo", "rendered scenes of 256 pixels, on a CPU"),
+)
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "solov2-r50-1x": _R50_1X,
     "solov2-r50-voc": _R50_VOC,

@@ -150,7 +150,8 @@ class SelectConfig(BaseModel, frozen=True, extra="forbid"):
 
     method: Annotated[Method, FLAG] = Field(
         default="sapnet",
-        description="sapnet; single-mil (PSM alone); untrained: sam-top1, largest, oracle (needs truth).",
+        description="sapnet: the paper's; single-mil: PSM alone. Without training: sam-top1: the mask that SAM scores "
+        "highest; largest: the largest; oracle: the best by --truth.",
     )
     device: Device = "auto"
     seed: Seed = Field(default=0, description="Seed of the weights, the order of images and every random draw.")

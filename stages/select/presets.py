@@ -75,4 +75,10 @@ _DEMO: dict[str, Any] = {
     "test": {"batch_size": 8},
 }
 
+ABOUT = (
+    ("coco-1x", "the paper's, on COCO: ResNet-50, 12 epochs"),
+    ("voc", "the same with the paper's rate for VOC"),
+    ("small", "few photographs, on a CPU or a small GPU: ResNet-18"),
+    ("demo", "rendered scenes of 256 pixels, on a CPU"),
+)
 PRESETS: Mapping[str, Mapping[str, Any]] = {"coco-1x": _COCO_1X, "voc": _VOC, "small": _SMALL, "demo": _DEMO}

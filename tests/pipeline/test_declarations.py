@@ -58,9 +58,13 @@ def test_the_help_of_a_command_shows_all_that_its_models_declare(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     assert run([*name.split(), "-h"]) == 0
-    text = " ".join(capsys.readouterr().out.split())
+    printed = capsys.readouterr().out
+    text, first_words = " ".join(printed.split()), {line.split()[0] for line in printed.splitlines() if line.strip()}
     assert COMMANDS[name].help in text
     for row in rows_of(name):
+        if row.hidden:
+            assert row.flag not in first_words
+            continue
         assert row.flag.replace("/", " / ") in text
         assert row.description in text
         assert "|".join(row.choices) in text
@@ -112,6 +116,32 @@ print([name for name in ("pydantic", "sapnet_pipe.pipeline.command") if name in 
     ended = subprocess.run([sys.executable, "-c", script], env=child_environment(), capture_output=True, text=True)
     assert ended.stderr.strip() == "[]"
     assert all(name.split()[0] in ended.stdout for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", ["evaluate", "report", "settings", "bags verify", "bags inspect"])
+def test_options_without_effect_are_taken_and_not_shown(name: str) -> None:
+    hidden = {row.flag for row in rows_of(name) if row.hidden}
+    assert (
+        hidden
+        == {"--config", "--set", "--device", "--seed"}
+        == {flag for flag, p in parameters_of(name).items() if p.hidden}
+    )
+
+
+def test_options_with_an_effect_are_shown() -> None:
+    unused = {"points": {"--device"}, "generate-bags": {"--seed"}, "predict": {"--seed"}, "doctor": {"--seed"}}
+    for name in ("points", "generate-bags", "select", "train-seg", "predict", "doctor", "demo", "ablate"):
+        assert {row.flag for row in rows_of(name) if row.hidden} == unused.get(name, set())
+
+
+def test_help_says_a_word_of_every_preset() -> None:
+    for name, count in {"select": 4, "train-seg": 6, "ablate": 6}.items():
+        (row,) = [row for row in rows_of(name) if row.flag == "--preset"]
+        assert len(row.choices) == count
+        assert all(f"{choice}: " in row.description for choice in row.choices)
+    for name, flag in (("generate-bags", "--recipe"), ("generate-bags", "--sam"), ("select", "--method")):
+        (row,) = [row for row in rows_of(name) if row.flag == flag]
+        assert all(f"{choice}: " in row.description for choice in row.choices)
 
 
 def test_a_flag_is_named_after_its_field() -> None:
