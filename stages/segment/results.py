@@ -53,7 +53,7 @@ def coco_results(
     Raises: UserError for a photograph that cannot be read.
     """
     to_predict(model, device)
-    with progress_bar(total=len(records), unit="image", quiet=quiet) as bar:
+    with progress_bar(total=len(records), desc="predicting", unit="image", quiet=quiet) as bar:
         for start in range(0, len(records), test.batch_size):
             chunk = records[start : start + test.batch_size]
             pixels: dict[ImageRecord, NDArray[np.uint8]] = {}

@@ -134,7 +134,7 @@ def _run(
     order, silent = range(start, config.max_iterations), quiet or not is_main_process()
     forecast = Forecast(len(order), step.fabric.device, shorter=shorter, quiet=silent)
     batches = load_in_order(batch_at, order, config.workers)
-    bar = progress_bar(batches, total=len(order), unit="it", quiet=silent)
+    bar = progress_bar(batches, total=len(order), desc="training", unit="it", quiet=silent)
     for iteration, batch in zip(order, bar, strict=True):
         record = step.step(iteration, batch)
         forecast.after_step()

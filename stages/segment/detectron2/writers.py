@@ -105,7 +105,7 @@ class Progress(HookBase):
     def before_train(self) -> None:
         """Begin at the iteration that the run goes on with."""
         total, start = self.trainer.max_iter, self.trainer.start_iter
-        self._bar = progress_bar(total=total, initial=start, unit="it", quiet=False)
+        self._bar = progress_bar(total=total, initial=start, desc="training", unit="it", quiet=False)
         device = torch.device(self.trainer.cfg.MODEL.DEVICE)
         self._forecast = Forecast(total - start, device, shorter=SHORTER, quiet=False)
 
