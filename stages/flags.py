@@ -39,7 +39,8 @@ Device = Annotated[str, FLAG, Field(description="auto, cpu, cuda, cuda:N or mps.
 MaxFailureRate = Annotated[
     float, FLAG, Field(ge=0, le=1, description="Share of the photographs that may be unreadable before the run stops.")
 ]
-Seed = Annotated[int, FLAG, Field(ge=0, description="Seed of all random draws.")]
+MAX_SEED = 10**13  # trainings multiply it by a million, and torch takes 64 bits
+Seed = Annotated[int, FLAG, Field(ge=0, le=MAX_SEED, description="Seed of all random draws.")]
 UnusedDevice = Annotated[
     str,
     Flag(hidden=True),
@@ -47,7 +48,9 @@ UnusedDevice = Annotated[
     AfterValidator(_device_name),
 ]
 UnusedSeed = Annotated[
-    int, Flag(hidden=True), Field(ge=0, description="Accepted by every command; this one draws nothing at random.")
+    int,
+    Flag(hidden=True),
+    Field(ge=0, le=MAX_SEED, description="Accepted by every command; this one draws nothing at random."),
 ]
 KeepCrowds = Annotated[
     bool,

@@ -6,7 +6,7 @@ from pydantic import BaseModel, BeforeValidator, Field, field_validator
 
 from sapnet_pipe.pipeline.demo.settings import SceneSettings
 from sapnet_pipe.pipeline.settings import Presets
-from sapnet_pipe.stages.flags import FLAG
+from sapnet_pipe.stages.flags import FLAG, MAX_SEED
 from sapnet_pipe.stages.segment.presets import PRESETS as SEGMENT_PRESETS
 from sapnet_pipe.stages.select.presets import PRESETS as SELECT_PRESETS
 
@@ -18,9 +18,13 @@ def _seeds(value: Any) -> Any:
     listed = list(value) if isinstance(value, (list, tuple)) else None
     if listed is None and type(value) is int and 1 <= value <= MAX_SEEDS:
         return value
-    if listed and all(type(seed) is int and seed >= 0 for seed in listed) and len(set(listed)) == len(listed):
+    if (
+        listed
+        and all(type(seed) is int and 0 <= seed <= MAX_SEED for seed in listed)
+        and len(set(listed)) == len(listed)
+    ):
         return tuple(listed)
-    raise ValueError(f"neither a number from 1 to {MAX_SEEDS} nor a list of different seeds")
+    raise ValueError(f"neither a number from 1 to {MAX_SEEDS} nor a list of different seeds, none over {MAX_SEED}")
 
 
 Seeds = Annotated[int | tuple[int, ...], BeforeValidator(_seeds)]

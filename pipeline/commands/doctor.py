@@ -36,7 +36,12 @@ class DoctorSettings(SamConfig, frozen=True, extra="forbid"):
         default="auto", description="Whose speed the estimate takes: auto, cpu, cuda, cuda:N or mps."
     )
     seed: UnusedSeed = 0
-    decode: int = Field(default=500, ge=0, description="Photographs of a file that are decoded; the others are opened.")
+    decode: int = Field(
+        default=500,
+        ge=0,
+        le=1_000_000_000,
+        description="Photographs of a file that are decoded; the others are opened.",
+    )
 
 
 def doctor(inputs: DoctorInputs, settings: DoctorSettings) -> Report:

@@ -32,8 +32,8 @@ class PredictSettings(PlainSettings, frozen=True, extra="forbid"):
 
     device: Device = "auto"
     score_threshold: float | None = Field(default=None, ge=0, le=1, description="Score that an instance needs.")
-    max_per_image: int | None = Field(default=None, gt=0, description="Instances of one photograph.")
-    batch_size: int | None = Field(default=None, gt=0, description="Photographs per forward pass.")
+    max_per_image: int | None = Field(default=None, gt=0, le=1_000_000, description="Instances of one photograph.")
+    batch_size: int | None = Field(default=None, gt=0, le=65_536, description="Photographs per forward pass.")
     max_failure_rate: MaxFailureRate = 0.0
     draw_score: float = Field(default=0.3, ge=0, le=1, description="Score that an instance needs to be drawn.")
 

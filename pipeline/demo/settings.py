@@ -23,6 +23,10 @@ class DemoSettings(SceneSettings, frozen=True, extra="forbid"):
     full: Annotated[bool, FLAG] = Field(
         default=False, description="Also train the yardsticks: single MIL, and SOLOv2 on the true masks."
     )
-    pictures: int = Field(default=16, ge=0, description="Scenes of either set to draw.")
-    select_iterations: int | None = Field(default=None, gt=0, description="Of each selector; else the preset demo's.")
-    segment_iterations: int | None = Field(default=None, gt=0, description="Of each SOLOv2; else the preset demo's.")
+    pictures: int = Field(default=16, ge=0, le=1_000_000, description="Scenes of either set to draw.")
+    select_iterations: int | None = Field(
+        default=None, gt=0, le=1_000_000_000, description="Of each selector; else the preset demo's."
+    )
+    segment_iterations: int | None = Field(
+        default=None, gt=0, le=1_000_000_000, description="Of each SOLOv2; else the preset demo's."
+    )

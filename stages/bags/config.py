@@ -59,7 +59,10 @@ class BagsConfig(SamConfig, frozen=True, extra="forbid"):
         default=None, description="auto or the address of a Ray cluster: many devices and machines."
     )
     workers: int | None = Field(
-        default=None, ge=1, description="Ray workers; one for each GPU, or as many as the cores hold, if not given."
+        default=None,
+        ge=1,
+        le=1024,
+        description="Ray workers; one for each GPU, or as many as the cores hold, if not given.",
     )
     part: str = Field(default="1/1", description="K/N: make the K-th of N parts of the store; bags merge joins them.")
     device: Device = "auto"

@@ -43,12 +43,14 @@ class HeadConfig(BaseModel, frozen=True, extra="forbid"):
         description="Object sizes, sqrt(box area) in pixels of the network's input, that each level takes.",
     )
     sigma: float = Field(default=0.2, gt=0, le=1, description="Share of an object's box whose cells predict it.")
-    instance_channels: int = Field(default=512, gt=0, description="Width of the category and kernel towers.")
-    instance_convs: int = Field(default=4, ge=1, description="Convolutions of each tower.")
-    mask_channels: int = Field(default=128, gt=0, description="Width inside the mask head.")
-    kernel_channels: int = Field(default=256, gt=0, description="Channels of the mask features and dynamic kernels.")
+    instance_channels: int = Field(default=512, gt=0, le=16_384, description="Width of the category and kernel towers.")
+    instance_convs: int = Field(default=4, ge=1, le=100, description="Convolutions of each tower.")
+    mask_channels: int = Field(default=128, gt=0, le=16_384, description="Width inside the mask head.")
+    kernel_channels: int = Field(
+        default=256, gt=0, le=16_384, description="Channels of the mask features and dynamic kernels."
+    )
     norm: HeadNorm = Field(default="gn", description="Normalisation of the heads.")
-    norm_groups: int = Field(default=32, gt=0, description="Groups of every GroupNorm in the heads.")
+    norm_groups: int = Field(default=32, gt=0, le=16_384, description="Groups of every GroupNorm in the heads.")
     prior_prob: float = Field(default=0.01, gt=0, lt=1, description="Score that every cell starts with.")
 
     @field_validator("features")
@@ -70,15 +72,15 @@ class HeadConfig(BaseModel, frozen=True, extra="forbid"):
     @field_validator("num_grids")
     @classmethod
     def _positive_grids(cls, grids: tuple[int, ...]) -> tuple[int, ...]:
-        if any(grid < 1 for grid in grids):
-            raise ValueError("a grid needs at least one cell")
+        if not all(1 <= grid <= 1000 for grid in grids):
+            raise ValueError("a grid has 1 to 1000 cells along a side")
         return grids
 
     @field_validator("scale_ranges")
     @classmethod
     def _rising_ranges(cls, ranges: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:
         for low, high in ranges:
-            if not 0 <= low <= high:
+            if not 0 <= low <= high <= 1e6:
                 raise ValueError(f"({low:g}, {high:g}) is not a range of sizes")
         return ranges
 
@@ -100,12 +102,15 @@ class HeadConfig(BaseModel, frozen=True, extra="forbid"):
 class LossConfig(BaseModel, frozen=True, extra="forbid"):
     """SOLOv2's losses and SAPNet's multi-mask supervision."""
 
-    dice_weight: float = Field(default=3.0, ge=0, description="Weight of the mask loss.")
-    focal_weight: float = Field(default=1.0, ge=0, description="Weight of the category loss.")
+    dice_weight: float = Field(default=3.0, ge=0, le=1e6, description="Weight of the mask loss.")
+    focal_weight: float = Field(default=1.0, ge=0, le=1e6, description="Weight of the category loss.")
     focal_alpha: float = Field(default=0.25, ge=-1, le=1, description="Weight of positives; -1 weighs none.")
-    focal_gamma: float = Field(default=2.0, ge=0, description="How little easy cells count.")
+    focal_gamma: float = Field(default=2.0, ge=0, le=100, description="How little easy cells count.")
     mps_weight: float = Field(
-        default=0.25, ge=0, description="Weight gamma of the alternates of a pseudo mask (Eq. 11); 0 leaves them out."
+        default=0.25,
+        ge=0,
+        le=1e6,
+        description="Weight gamma of the alternates of a pseudo mask (Eq. 11); 0 leaves them out.",
     )
 
 
@@ -115,32 +120,35 @@ class ImageConfig(BaseModel, frozen=True, extra="forbid"):
     short_sides: tuple[int, ...] = Field(
         default=(800,), min_length=1, description="Short side in pixels; of several one is drawn for each image."
     )
-    long_side: int = Field(default=1333, ge=32, description="Limit of the long side.")
+    long_side: int = Field(default=1333, ge=32, le=65_536, description="Limit of the long side.")
     flip: bool = Field(default=True, description="Mirror half of the images.")
-    cache_mb: int = Field(default=256, ge=0, description="Memory for decoded images; per worker process.")
+    cache_mb: int = Field(
+        default=256, ge=0, le=100_000_000, description="Memory for decoded images; per worker process."
+    )
 
     @field_validator("short_sides")
     @classmethod
     def _large_enough(cls, sides: tuple[int, ...]) -> tuple[int, ...]:
-        if min(sides) < 32:
-            raise ValueError(f"{min(sides)} pixels are less than 32")
+        wrong = next((side for side in sides if not 32 <= side <= 65_536), None)
+        if wrong is not None:
+            raise ValueError(f"{wrong} pixels are not from 32 to 65,536")
         return sides
 
 
 class InferenceConfig(BaseModel, frozen=True, extra="forbid"):
     """Prediction: image size, thresholds and suppression."""
 
-    short_side: int = Field(default=800, ge=32, description="Short side in pixels after resizing.")
-    long_side: int = Field(default=1333, ge=32, description="Limit of the long side.")
-    batch_size: int = Field(default=1, gt=0, description="Images per forward pass.")
+    short_side: int = Field(default=800, ge=32, le=65_536, description="Short side in pixels after resizing.")
+    long_side: int = Field(default=1333, ge=32, le=65_536, description="Limit of the long side.")
+    batch_size: int = Field(default=1, gt=0, le=65_536, description="Images per forward pass.")
     score_threshold: float = Field(default=0.1, ge=0, le=1, description="Category score that a candidate needs.")
     update_threshold: float = Field(default=0.05, ge=0, le=1, description="Final score that an instance needs.")
     mask_threshold: float = Field(default=0.5, gt=0, lt=1, description="Probability over which a pixel is mask.")
-    nms_pre: int = Field(default=500, gt=0, description="Candidates that enter the suppression.")
-    max_per_image: int = Field(default=100, gt=0, description="Instances of one image.")
+    nms_pre: int = Field(default=500, gt=0, le=1_000_000, description="Candidates that enter the suppression.")
+    max_per_image: int = Field(default=100, gt=0, le=1_000_000, description="Instances of one image.")
     nms_type: Literal["matrix", "mask"] = Field(default="matrix", description="Matrix NMS, or greedy mask NMS.")
     nms_kernel: NmsKernel = Field(default="gaussian", description="Decay of Matrix NMS.")
-    nms_sigma: float = Field(default=2.0, gt=0, description="Sigma of the gaussian decay.")
+    nms_sigma: float = Field(default=2.0, gt=0, le=1e6, description="Sigma of the gaussian decay.")
 
 
 class Detectron2Config(BaseModel, frozen=True, extra="allow"):

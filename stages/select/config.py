@@ -19,20 +19,24 @@ class PdgConfig(BaseModel, frozen=True, extra="forbid"):
     """Point distance guidance: counters masks of whole groups."""
 
     enabled: bool = Field(default=True, description="Multiply the PSM scores by S_dis.")
-    power: float = Field(default=1.0, gt=0, description="Exponent on each distance between points (the release: 0.5).")
-    exponent: float = Field(default=0.015, ge=0, description="d of S_dis = sigmoid(1 / W) ** d.")
+    power: float = Field(
+        default=1.0, gt=0, le=100, description="Exponent on each distance between points (the release: 0.5)."
+    )
+    exponent: float = Field(default=0.015, ge=0, le=1000, description="d of S_dis = sigmoid(1 / W) ** d.")
 
 
 class BmsConfig(BaseModel, frozen=True, extra="forbid"):
     """Box mining: counters masks of parts."""
 
     enabled: bool = Field(default=True, description="Mine the selected boxes after PSM and after PRM.")
-    top_k: int = Field(default=3, gt=0, description="Highest-scored proposals that are looked at.")
+    top_k: int = Field(default=3, gt=0, le=1000, description="Highest-scored proposals that are looked at.")
     t_min1: float = Field(default=0.6, ge=0, le=1, description="IoU over which the best larger proposal is merged.")
     t_min2: float = Field(
         default=0.3, ge=0, le=1, description="IoU over which a larger, containing proposal is merged."
     )
-    tolerance: float = Field(default=0.0, ge=0, description="Pixels by which a containing proposal may miss a side.")
+    tolerance: float = Field(
+        default=0.0, ge=0, le=65_536, description="Pixels by which a containing proposal may miss a side."
+    )
 
 
 class PrmConfig(BaseModel, frozen=True, extra="forbid"):
@@ -42,8 +46,8 @@ class PrmConfig(BaseModel, frozen=True, extra="forbid"):
     prior: float = Field(
         default=0.05, gt=0, lt=1, description="Class score that PRM starts from; at 0.5 the negatives drown its start."
     )
-    positive_weight: float = Field(default=0.25, ge=0, description="Weight of the positive bags in the loss.")
-    negative_weight: float = Field(default=0.75, ge=0, description="Weight of the negatives in the loss.")
+    positive_weight: float = Field(default=0.25, ge=0, le=1e6, description="Weight of the positive bags in the loss.")
+    negative_weight: float = Field(default=0.75, ge=0, le=1e6, description="Weight of the negatives in the loss.")
 
 
 class PositivesConfig(BaseModel, frozen=True, extra="forbid"):
@@ -56,14 +60,16 @@ class NegativesConfig(BaseModel, frozen=True, extra="forbid"):
     """Negative proposals for PRM."""
 
     enabled: bool = Field(default=True, description="Train PRM against background boxes and parts.")
-    random_boxes: int = Field(default=500, ge=0, description="Random boxes per image.")
+    random_boxes: int = Field(default=500, ge=0, le=1_000_000, description="Random boxes per image.")
     t_neg1: float = Field(
         default=0.3, ge=0, le=1, description="A random box with an IoU this high to a positive is dropped."
     )
-    parts: int = Field(default=1, ge=0, description="Parts per object: the centred half-size box, then random ones.")
+    parts: int = Field(
+        default=1, ge=0, le=10_000, description="Parts per object: the centred half-size box, then random ones."
+    )
     t_neg2: float = Field(default=0.5, ge=0, le=1, description="A part with an IoU this high to its object is dropped.")
     part_min_side: float = Field(
-        default=64.0, ge=0, description="Objects of over this side squared (pixels) have parts."
+        default=64.0, ge=0, le=65_536, description="Objects of over this side squared (pixels) have parts."
     )
 
 
@@ -74,36 +80,38 @@ class CompletenessConfig(BaseModel, frozen=True, extra="forbid"):
     """
 
     enabled: bool = Field(default=True, description="Multiply the scores by S_com; the paper does not.")
-    exponent: float = Field(default=1.0, ge=0, description="e of S_com = (q / max q) ** e.")
+    exponent: float = Field(default=1.0, ge=0, le=1000, description="e of S_com = (q / max q) ** e.")
     target: Literal["coverage", "iou"] = Field(
         default="coverage",
         description="What q learns of a box: its share of the bag's chosen box (parts lose), or the IoU of both "
         "(groups lose as well).",
     )
-    weight: float = Field(default=0.25, ge=0, description="Weight of its loss.")
+    weight: float = Field(default=0.25, ge=0, le=1e6, description="Weight of its loss.")
 
 
 class HeadConfig(BaseModel, frozen=True, extra="forbid"):
     """RoI features."""
 
-    roi_size: int = Field(default=7, gt=0, description="Bins per side of a RoI.")
-    sampling_ratio: int = Field(default=2, gt=0, description="Samples per bin and side.")
+    roi_size: int = Field(default=7, gt=0, le=128, description="Bins per side of a RoI.")
+    sampling_ratio: int = Field(default=2, gt=0, le=64, description="Samples per bin and side.")
     canonical_size: float = Field(
-        default=224.0, gt=0, description="Side in pixels of the objects that level p4 serves."
+        default=224.0, gt=0, le=65_536, description="Side in pixels of the objects that level p4 serves."
     )
-    channels: int = Field(default=1024, gt=0, description="Width of the two shared fully connected layers.")
+    channels: int = Field(default=1024, gt=0, le=65_536, description="Width of the two shared fully connected layers.")
 
 
 class ImageConfig(BaseModel, frozen=True, extra="forbid"):
     """What the network sees."""
 
-    short_side: int = Field(default=800, ge=32, description="Short side in pixels after resizing.")
-    long_side: int = Field(default=1333, ge=32, description="Limit of the long side.")
+    short_side: int = Field(default=800, ge=32, le=65_536, description="Short side in pixels after resizing.")
+    long_side: int = Field(default=1333, ge=32, le=65_536, description="Limit of the long side.")
     flip: bool = Field(default=True, description="Mirror half of the training images.")
     max_points: int = Field(
-        default=100, gt=0, description="Points of one image that train in one step, a random subset."
+        default=100, gt=0, le=1_000_000, description="Points of one image that train in one step, a random subset."
     )
-    cache_mb: int = Field(default=0, ge=0, description="Memory for decoded, resized images; per worker process.")
+    cache_mb: int = Field(
+        default=0, ge=0, le=100_000_000, description="Memory for decoded, resized images; per worker process."
+    )
 
 
 class AssignmentConfig(BaseModel, frozen=True, extra="forbid"):
@@ -121,9 +129,9 @@ class AssignmentConfig(BaseModel, frozen=True, extra="forbid"):
 class InferenceConfig(BaseModel, frozen=True, extra="forbid"):
     """The selection pass over all points."""
 
-    batch_size: int = Field(default=2, gt=0, description="Images per forward pass.")
+    batch_size: int = Field(default=2, gt=0, le=65_536, description="Images per forward pass.")
     flip: bool = Field(default=False, description="Average the scores with those of the mirrored image.")
-    workers: int = Field(default=0, ge=0, description="Processes that prepare images.")
+    workers: int = Field(default=0, ge=0, le=1024, description="Processes that prepare images.")
 
 
 class GuardConfig(BaseModel, frozen=True, extra="forbid"):
@@ -136,10 +144,13 @@ class GuardConfig(BaseModel, frozen=True, extra="forbid"):
     after: float = Field(
         default=0.25,
         gt=0,
+        le=1e9,
         description="When to judge: below 1 a share of the length (from step 100 on), else an iteration.",
     )
-    factor: float = Field(default=1.5, ge=1, description="Accuracy, as a multiple of chance, that shows learning.")
-    max_restarts: int = Field(default=2, ge=0, description="Restarts from another seed before giving up.")
+    factor: float = Field(
+        default=1.5, ge=1, le=1e6, description="Accuracy, as a multiple of chance, that shows learning."
+    )
+    max_restarts: int = Field(default=2, ge=0, le=100, description="Restarts from another seed before giving up.")
     fallback: bool = Field(
         default=True, description="Where nothing was learnt, take SAM's top-1 for the labels and mark them so."
     )
@@ -156,7 +167,7 @@ class SelectConfig(BaseModel, frozen=True, extra="forbid"):
     device: Device = "auto"
     seed: Seed = Field(default=0, description="Seed of the weights, the order of images and every random draw.")
     max_failure_rate: MaxFailureRate = 0.0
-    psm_weight: float = Field(default=0.25, ge=0, description="Weight lambda of the PSM loss.")
+    psm_weight: float = Field(default=0.25, ge=0, le=1e6, description="Weight lambda of the PSM loss.")
     backbone: BackboneConfig = Field(default=BackboneConfig(), description="ResNet + FPN.")
     head: HeadConfig = Field(default=HeadConfig(), description="RoI features.")
     pdg: PdgConfig = Field(default=PdgConfig(), description="Point distance guidance.")

@@ -4,27 +4,43 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
 
 class TrainConfig(BaseModel, frozen=True, extra="forbid"):
     """What the training loop needs to know; both trainings (selector and segmenter) share it."""
 
-    max_iterations: int = Field(default=0, ge=0, description="Optimiser steps; 0 takes the number of epochs instead.")
-    epochs: float = Field(default=12.0, gt=0, description="Passes over the images, used when max_iterations is 0.")
+    max_iterations: int = Field(
+        default=0, ge=0, le=1_000_000_000, description="Optimiser steps; 0 takes the number of epochs instead."
+    )
+    epochs: float = Field(
+        default=12.0, gt=0, le=1e6, description="Passes over the images, used when max_iterations is 0."
+    )
     min_iterations: int = Field(
-        default=0, ge=0, description="Steps at the least, where the epochs of few images are fewer; 0 sets no limit."
+        default=0,
+        ge=0,
+        le=1_000_000_000,
+        description="Steps at the least, where the epochs of few images are fewer; 0 sets no limit.",
     )
-    batch_size: int = Field(default=4, gt=0, description="Images per optimiser step, of all processes together.")
+    batch_size: int = Field(
+        default=4, gt=0, le=65_536, description="Images per optimiser step, of all processes together."
+    )
     lr: float = Field(
-        default=0.01, gt=0, description="Peak learning rate; where it is not set, base_lr * batch_size / base_batch."
+        default=0.01,
+        gt=0,
+        le=1000,
+        description="Peak learning rate; where it is not set, base_lr * batch_size / base_batch.",
     )
-    base_lr: float = Field(default=0.01, gt=0, description="Peak learning rate at a batch of base_batch images.")
-    base_batch: int = Field(default=4, gt=0, description="Batch that base_lr is meant for.")
+    base_lr: float = Field(
+        default=0.01, gt=0, le=1000, description="Peak learning rate at a batch of base_batch images."
+    )
+    base_batch: int = Field(default=4, gt=0, le=65_536, description="Batch that base_lr is meant for.")
     optimizer: Literal["sgd", "adamw"] = Field(default="sgd", description="SGD with momentum, or AdamW.")
     momentum: float = Field(default=0.9, ge=0, lt=1, description="Momentum of SGD.")
-    weight_decay: float = Field(default=1e-4, ge=0, description="Weight decay; never on norms and biases.")
-    warmup_iterations: int = Field(default=500, ge=0, description="Steps over which the learning rate rises linearly.")
+    weight_decay: float = Field(default=1e-4, ge=0, le=1000, description="Weight decay; never on norms and biases.")
+    warmup_iterations: int = Field(
+        default=500, ge=0, le=1_000_000_000, description="Steps over which the learning rate rises linearly."
+    )
     warmup_factor: float = Field(default=0.001, ge=0, le=1, description="Share of the learning rate at the first step.")
     scheduler: Literal["step", "cosine"] = Field(
         default="step", description="Fall at milestones, or a half cosine to 0."
@@ -35,21 +51,32 @@ class TrainConfig(BaseModel, frozen=True, extra="forbid"):
     )
     gamma: float = Field(default=0.1, gt=0, le=1, description="Factor on the learning rate at each milestone.")
     clip_norm: float = Field(
-        default=35.0, ge=0, description="Gradient norm above which gradients are scaled down; 0 never."
+        default=35.0, ge=0, le=1e12, description="Gradient norm above which gradients are scaled down; 0 never."
     )
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field(
         default="32-true", description="Arithmetic of the network."
     )
-    checkpoint_every: int = Field(default=500, gt=0, description="Steps between checkpoints.")
+    checkpoint_every: int = Field(default=500, gt=0, le=1_000_000_000, description="Steps between checkpoints.")
     checkpoint_minutes: float = Field(
         default=5.0,
         ge=0,
+        le=1e6,
         description="Minutes between checkpoints at the most; 0 counts steps only.",
     )
     log_every: int = Field(
-        default=20, gt=0, description="Steps between records of metrics.jsonl, each a mean over them."
+        default=20, gt=0, le=1_000_000_000, description="Steps between records of metrics.jsonl, each a mean over them."
     )
-    workers: int = Field(default=0, ge=0, description="Processes that prepare batches; 0 prepares them in between.")
+    workers: int = Field(
+        default=0, ge=0, le=1024, description="Processes that prepare batches; 0 prepares them in between."
+    )
+
+    @field_validator("milestones")
+    @classmethod
+    def _within_any_length(cls, milestones: tuple[float, ...]) -> tuple[float, ...]:
+        for milestone in milestones:
+            if not 0 <= milestone <= 1e9:
+                raise ValueError(f"{milestone:g} is neither a share of the length nor an iteration up to 1e9")
+        return milestones
 
     @model_validator(mode="before")
     @classmethod
@@ -58,7 +85,7 @@ class TrainConfig(BaseModel, frozen=True, extra="forbid"):
             return values
         names = ("base_lr", "batch_size", "base_batch")
         base_lr, batch, base_batch = (values.get(name, cls.model_fields[name].default) for name in names)
-        if not all(type(number) in (int, float) and number > 0 for number in (base_lr, batch, base_batch)):
+        if not all(type(number) in (int, float) and 0 < number <= 1e9 for number in (base_lr, batch, base_batch)):
             return values  # the checks of these fields say what is wrong
         return {**values, "lr": scaled_lr(base_lr, batch, base_batch)}
 

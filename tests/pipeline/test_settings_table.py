@@ -27,7 +27,7 @@ def test_a_row_says_all_that_its_field_declares() -> None:
     assert list(rows) == ["kind", "file", "inner.enabled", "inner.steps", "inner.limit", "seed"]
     assert [row.flag for row in rows.values()] == ["--kind", "", "--inner", "", "", "--seed"]
     assert [row.type for row in rows.values()] == ["text", "path", "bool", "list of float", "float", "int"]
-    assert [row.limits for row in rows.values()] == ["", "", "", "", "> 0, <= 1", ">= 0"]
+    assert [row.limits for row in rows.values()] == ["", "", "", "", "> 0, <= 1", ">= 0, <= 1e+13"]
     assert [row.shown_default for row in rows.values()] == ["", "", "false", "[0.5, 1]", "0.2", "3"]
     assert rows["kind"].choices == ("a", "b")
     assert rows["file"].required

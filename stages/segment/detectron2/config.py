@@ -26,6 +26,7 @@ NARROW_BACKBONE = "build_narrow_resnet_fpn_backbone"
 STANDARD_BACKBONE = "build_resnet_fpn_backbone"
 FULL_MODEL = "full_model"
 MILESTONES, COSINE = "WarmupMultiStepLR", "WarmupThenCosineLR"
+_SEEDS = 2**32 - 1024  # Detectron2 seeds NumPy with this and the rank added, in 32 bits
 _NORMS: dict[NormName, str] = {"frozen_bn": "FrozenBN", "bn": "BN", "gn": "GN"}
 _DEPTHS = {"resnet10": 10, "resnet18": 18, "resnet34": 34, "resnet50": 50, "resnet101": 101}
 _AMP = {"bf16-mixed": "bfloat16", "16-mixed": "float16", "32-true": "float16"}
@@ -101,7 +102,7 @@ def config_of(
     Raises: UserError for an option that Detectron2 does not know or that our settings decide.
     """
     cfg = base_config()
-    cfg.OUTPUT_DIR, cfg.SEED, cfg.MODEL.DEVICE = str(out), config.seed, device
+    cfg.OUTPUT_DIR, cfg.SEED, cfg.MODEL.DEVICE = str(out), config.seed % _SEEDS, device
     write_backbone(cfg, backbone)
     write_pixels(cfg, OUR_PIXELS)
     _write_head(cfg.MODEL.SOLOV2, config.head, num_classes)
