@@ -49,6 +49,8 @@ class Argument:
 
 def _refuse_url(value: Any, info: ValidationInfo) -> Any:
     """Bag stores alone may lie behind a URL: as the path of anything else it would make a folder here."""
+    if "\0" in str(value):
+        raise UserError(named_flag(str(info.field_name)), "path", value, "which holds a null byte", "Correct the path")
     if "://" in str(value):
         option = named_flag(str(info.field_name))
         raise UserError(option, "path", value, "a URL, where only bag stores can lie", "Name a path on this machine")

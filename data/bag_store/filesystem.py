@@ -8,6 +8,7 @@ equal bytes there, and every shard carries the fingerprint of its run.
 import errno
 import os
 import posixpath
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -31,7 +32,10 @@ _FIRST_WAIT, _LONGEST_WAIT = 0.5, 20.0
 _OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "memory"}
 # Faults that waiting does not fix.
 _FINAL = (FileNotFoundError, PermissionError, FileExistsError, IsADirectoryError, NotADirectoryError)
-_OURS = (UserError, ImportError, MemoryError, TypeError, ValueError)
+_OURS = (UserError, ImportError, MemoryError, TypeError)
+_READ_ONLY = {"http", "https"}
+_COME_BACK = (408, 425, 429)  # of the answers 4xx of HTTP, those after which the same request may succeed
+_NO_BUCKET = re.compile(r"(bucket|container) does not exist|NoSuchBucket|ContainerNotFound")
 _Result = TypeVar("_Result")
 
 
@@ -69,16 +73,19 @@ class StoreFolder(Protocol):
 def parse_location(text: str) -> Location:
     """A path or URL as it was typed."""
     protocol, separator, rest = text.partition("://")
-    if separator and protocol in ("file", "local"):
+    if separator and protocol in ("file", "local") and rest:
         return Path(rest)
-    return text if separator else Path(text)
+    chained = text.partition("::")[0] in fsspec.available_protocols() and "::" in text
+    return text if separator or chained else Path(text)
 
 
 def store_folder(location: Location) -> StoreFolder:
     """The folder at a path or URL; nothing is touched yet.
 
-    Raises: UserError if no package for such a URL is installed.
+    Raises: UserError if no package for such a URL is installed, or it is none.
     """
+    if "\0" in str(location):
+        raise UserError("bag store", "location", str(location), "which holds a null byte", "Correct the path")
     place = parse_location(location) if isinstance(location, str) else location
     return LocalFolder(place) if isinstance(place, Path) else RemoteFolder(place)
 
@@ -137,13 +144,19 @@ class RemoteFolder:
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
+        if url.startswith("://") or self.url.endswith(":"):
+            problem, hint = (
+                "which is no whole address",
+                "Write it as protocol://bucket-or-host/folder, or give a folder",
+            )
+            raise UserError("bag store", "location", url, problem, hint)
         try:
             self._fs, self._root = fsspec.core.url_to_fs(self.url, use_listings_cache=False)
         except Exception as error:  # each protocol has its own: of addresses, packages, servers
             hint = "Install what it names (pip install 'sapnet-pipe[s3]' for s3://), or give another location"
             raise UserError(url, "location", url, f"which cannot be opened ({error})", hint) from error
-        protocols = self._fs.protocol
-        self._atomic_put = not _OBJECT_STORES.isdisjoint([protocols] if isinstance(protocols, str) else protocols)
+        protocols = {self._fs.protocol} if isinstance(self._fs.protocol, str) else {*self._fs.protocol}
+        self._atomic_put, self._read_only = bool(protocols & _OBJECT_STORES), bool(protocols & _READ_ONLY)
 
     def __str__(self) -> str:
         return self.url
@@ -174,7 +187,10 @@ class RemoteFolder:
 
     def write(self, name: str, content: bytes) -> None:
         with disk_errors(self.at(name)):
-            self._retried(name, self._put, self._path(name), content)
+            try:
+                self._retried(name, self._put, self._path(name), content)
+            except FileNotFoundError as error:  # object stores have no folders that could be missing
+                raise _no_bucket(self.url, error) from error
 
     def remove(self, name: str) -> None:
         if self.size(name) is not None:
@@ -187,6 +203,8 @@ class RemoteFolder:
 
     @contextmanager
     def held(self) -> Iterator[None]:
+        if self._read_only:
+            raise _cannot_be_written(self.url)
         for name in self.names():
             if name.startswith(".") and name.endswith(".tmp"):
                 self.remove(name)
@@ -214,11 +232,21 @@ class RemoteFolder:
                 return operation(*args, **options)
             except PermissionError as error:
                 raise _refused(self.at(name), "may not be read or written", error) from error
+            except FileNotFoundError as error:
+                if _NO_BUCKET.search(f"{error} {error.__cause__!r}"):
+                    raise _no_bucket(self.url, error) from error
+                raise
+            except NotImplementedError as error:
+                raise _cannot_be_written(self.url) from error
+            except ValueError as error:
+                raise _refused(self.at(name), "cannot be used", error) from error
             except (*_FINAL, *_OURS):
                 raise
             except Exception as error:
                 if isinstance(error, OSError) and error.errno == errno.EINVAL:
                     raise _refused(self.at(name), "cannot hold a store", error) from error
+                if _is_final_answer(getattr(error, "status", None)):
+                    raise _refused(self.at(name), "the server refuses", error) from error
                 if _lacks_credentials(error):
                     raise _refused(self.at(name), "cannot be reached without credentials", error) from error
                 if time.monotonic() - started + wait > patience:
@@ -243,6 +271,21 @@ def _patience() -> float:
 
 def _lacks_credentials(error: Exception) -> bool:
     return "credential" in type(error).__name__.lower()
+
+
+def _is_final_answer(status: object) -> bool:
+    """Whether the status of HTTP is one that asking again does not change."""
+    return isinstance(status, int) and (400 <= status < 500 or status == 501) and status not in _COME_BACK
+
+
+def _no_bucket(url: str, error: Exception) -> UserError:
+    problem = f"whose bucket or container does not exist ({error})"
+    return UserError(url, "location", url, problem, "Make it, or correct the address")
+
+
+def _cannot_be_written(url: str) -> UserError:
+    hint = "Write the store to a folder or an object store (s3://, gs://, ...)"
+    return UserError(url, "location", url, "which can be read but not written", hint)
 
 
 def _refused(place: str, problem: str, error: Exception) -> UserError:

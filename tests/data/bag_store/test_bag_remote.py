@@ -4,6 +4,8 @@ import socket
 import threading
 import time
 import uuid
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import fsspec
@@ -165,6 +167,79 @@ def test_paths_and_file_urls_are_local(text):
 def test_an_unknown_protocol_is_refused():
     with pytest.raises(UserError, match=r"location = nope://x, which cannot be opened.*sapnet-pipe\[s3\]"):
         store_folder("nope://x")
+
+
+@pytest.mark.parametrize("text", ["s3://", "http://", "://x", "zip::", "file://", "zip://a::"])
+def test_an_address_that_names_no_place_is_refused(text):
+    with pytest.raises(UserError, match="which is no whole address"):
+        store_folder(text)
+
+
+@pytest.mark.parametrize("location", ["a\0b", "memory://a\0b", Path("a\0b")])
+def test_a_null_byte_is_refused(location):
+    with pytest.raises(UserError, match="null byte"):
+        store_folder(location)
+
+
+def test_an_address_that_its_protocol_cannot_read_is_refused_at_once(waits):
+    with pytest.raises(UserError, match="cannot be used"):
+        store_folder("http:///x").names()
+    assert waits == []
+
+
+def test_a_store_of_a_web_server_is_read_only(tmp_path, waits):
+    write_store(tmp_path / "store")
+    handler = partial(_Quiet, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        place = f"http://127.0.0.1:{server.server_port}"
+        assert BagStore.open(f"{place}/store").manifest.points
+        with (
+            pytest.raises(UserError, match="can be read but not written"),
+            open_writer(f"{place}/new", identity(), CATEGORIES, 3),
+        ):
+            pass
+        with pytest.raises(UserError, match=r"which the server refuses .*501"):
+            store_folder(place).write("a", b"")
+        server.shutdown()
+        thread.join()
+    assert waits == []
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    """Serves files and logs nothing."""
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError("gone"), FileNotFoundError("The specified bucket does not exist")])
+def test_a_missing_bucket_is_named_by_the_first_write(waits, monkeypatch, error):
+    folder = RemoteFolder("memory://bucket/x")
+    monkeypatch.setattr(folder._fs, "pipe_file", _Flaky(error))
+    with pytest.raises(UserError, match="memory://bucket/x, whose bucket or container does not exist"):
+        folder.write("a", b"")
+    assert waits == []
+
+
+def test_a_missing_bucket_is_named_where_a_store_is_read(bucket):
+    with pytest.raises(UserError, match="whose bucket or container does not exist"):
+        BagStore.open("s3://no-such-bucket-here/store")
+
+
+def test_a_file_system_that_cannot_write_is_said_to_be_read_only(waits, monkeypatch):
+    folder = RemoteFolder("memory://x")
+    monkeypatch.setattr(folder._fs, "pipe_file", _Flaky(NotImplementedError()))
+    with pytest.raises(UserError, match="can be read but not written"):
+        folder.write("a", b"")
+    assert waits == []
+
+
+def test_a_patience_that_is_no_number_is_refused(monkeypatch):
+    monkeypatch.setenv(bag_filesystem.PATIENCE, "two")
+    with pytest.raises(UserError, match=f"{bag_filesystem.PATIENCE} = two, which is not a number of seconds"):
+        RemoteFolder("memory://x").names()
 
 
 class _Flaky:

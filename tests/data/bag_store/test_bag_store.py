@@ -1,5 +1,7 @@
 import dataclasses
 import json
+import os
+import sys
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -9,6 +11,8 @@ from sapnet_pipe.data.bag_store.masks import MaskColumns
 from sapnet_pipe.data.bag_store.schema import IMAGES_PER_ROW_GROUP, SCHEMA
 from sapnet_pipe.data.bag_store.store import BagStore
 from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.stages.bags.inspect import inspect
+from sapnet_pipe.stages.bags.verify import verify
 from tests.data.bag_store.bag_examples import CATEGORIES, example_shards, identity, make_bag, table_columns, write_store
 
 
@@ -201,6 +205,13 @@ def test_masks_are_taken_by_slice_place_and_flag_and_joined_again():
     featured = dataclasses.replace(last, feature=np.zeros((1, 5), np.float16))
     with pytest.raises(ValueError, match="only some"):
         MaskColumns.concat([first, featured])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names that are not UTF-8 are Linux's")
+def test_a_sound_store_below_a_folder_whose_name_is_not_utf8_is_read(tmp_path):
+    place = tmp_path / os.fsdecode(b"caf\xe9") / "store"
+    write_store(place)
+    assert verify(place, quiet=True).points == inspect(place, quiet=True).points == BagStore.open(place).manifest.points
 
 
 def test_one_column_is_read_alone_with_the_bounds_of_its_bags(tmp_path):
