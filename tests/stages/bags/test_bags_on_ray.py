@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from sapnet_pipe.data.bag_store.writer import BagWriter
 from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.stages.bags.run import run
 from sapnet_pipe.stages.bags.verify import verify
@@ -56,7 +57,8 @@ class _Killer(threading.Thread):
 
     def __init__(self, times, rng):
         super().__init__(daemon=True)
-        self._times, self._rng, self.kills, self.done = times, rng, 0, threading.Event()
+        self._times, self._rng, self.kills = times, rng, 0
+        self.first, self.done = threading.Event(), threading.Event()
 
     def run(self):
         while self.kills < self._times and not self.done.wait(self._rng.uniform(0.1, 2.0)):
@@ -65,6 +67,20 @@ class _Killer(threading.Thread):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(self._rng.choice(workers), signal.SIGKILL)
                     self.kills += 1
+                    self.first.set()
+
+
+_ADD = BagWriter.add_encoded
+
+
+def _after(event):
+    """The writing of a shard, which waits for `event`: a run is never over before its first kill."""
+
+    def add(writer, index, content):
+        assert event.wait(120), "no worker to kill in two minutes"
+        return _ADD(writer, index, content)
+
+    return add
 
 
 def test_three_workers_write_the_bytes_of_one_process(tmp_path, points, images_dir, on_ray):
@@ -73,14 +89,14 @@ def test_three_workers_write_the_bytes_of_one_process(tmp_path, points, images_d
     assert _bytes_of(tmp_path / "ray") == _here(tmp_path, points, images_dir, on_ray)
 
 
-def test_workers_killed_at_twenty_random_moments_cost_only_time(tmp_path, points, images_dir, on_ray):
+def test_workers_killed_at_twenty_random_moments_cost_only_time(tmp_path, points, images_dir, on_ray, monkeypatch):
     whole, rng, kills = _here(tmp_path, points, images_dir, on_ray), random.Random(0), 0
-    for number in itertools.count():  # a run may be over before its first kill
+    for number in itertools.count():
         if kills == 20:
             break
-        assert number < 60, "the runs are over before their workers are killed"
         out = tmp_path / f"killed-{number}"
         killer = _Killer(min(10, 20 - kills), rng)
+        monkeypatch.setattr(BagWriter, "add_encoded", _after(killer.first))
         killer.start()
         run(points, images_dir, out, on_ray, quiet=True)
         killer.done.set()
