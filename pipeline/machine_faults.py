@@ -12,6 +12,7 @@ _MEMORY = (
 
 _TORCH_WANTS_MEMORY = "DefaultCPUAllocator"  # of the RuntimeError that torch raises in place of a MemoryError
 
+_NO_THREAD = "can't start new thread"  # of Python's RuntimeError
 
 # Of the RuntimeErrors of gloo and NCCL, and of Detectron2's `launch`.
 _PROCESS_LOST = ("gloo/transport", "remote process exit", "terminated with signal")
@@ -29,6 +30,11 @@ def machine_fault(error: Exception) -> str | None:
         return f"memory: it is used up. To need less, {_MEMORY}"
     if type(error).__name__ == "OutOfMemoryError":  # torch's own, named so that torch need not be imported
         return f"device memory: it is used up ({str(error).splitlines()[0]}). To need less, {_MEMORY}"
+    if _NO_THREAD in str(error):
+        return (
+            "threads: no more can be started. Raise the limit on processes (ulimit -u, or the container's limit on "
+            "pids), or end other programs, and run the same command again."
+        )
     if any(words in str(error) for words in _PROCESS_LOST):
         return (
             "processes: another one of this training has ended. What it said tells why; if it said nothing, it was "
