@@ -10,6 +10,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.pipeline.commands import COMMANDS, GROUPS, Entry
+from sapnet_pipe.pipeline.standard_files import open_standard_files
 
 # typer carries its own copy of click from 0.20 on and needs the package before: take the class from where it is.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
@@ -74,24 +75,13 @@ def _version(
 
 def main() -> None:
     """Run the command line. Exit codes: 0 done, 2 the user can fix it, 1 our fault, 130 interrupted."""
-    _open_standard_files()
+    open_standard_files()
     # Read by torch's OpenMP when it is imported, later on. Threads that spin while they wait make a busy machine many
     # times slower; GNU's may spin for some microseconds, which is less than it takes to wake them.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what is open is closed, and the code is 130
     sys.exit(run(sys.argv[1:]))
-
-
-def _open_standard_files() -> None:
-    """Open those of the three standard files that a daemon was started without, which otherwise other files become."""
-    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(descriptor, "r" if descriptor == 0 else "w", closefd=False))  # noqa: SIM115
 
 
 def run(arguments: list[str]) -> int:

@@ -159,7 +159,8 @@ def _without_none(value: Any) -> Any:
 
 def to_json_line(value: Mapping[str, Any]) -> str:
     """One line of strict JSON; NaN and infinities become null."""
-    return json.dumps(_finite(value), allow_nan=False, ensure_ascii=False, default=str)
+    line = json.dumps(_finite(value), allow_nan=False, ensure_ascii=False, default=str)
+    return line.encode(errors="backslashreplace").decode()  # of file names that are not UTF-8, as JSON has it
 
 
 def _finite(value: Any) -> Any:

@@ -142,6 +142,7 @@ def _write_results(path: Path, entries: Iterable[dict[str, Any]]) -> int:
 def _write_ids(out: Path, records: list[ImageRecord], categories: tuple[Category, ...]) -> Path:
     """Write down beside the results which id each photograph and each category has."""
     path = image_ids_beside(out)
-    info = {"description": f"image ids of {out.name}"}
+    name = out.name.encode(errors="replace").decode()  # JSON holds no name that is not UTF-8
+    info = {"description": f"image ids of {name}"}
     write_coco(path, info=info, images=records, categories=categories, annotations=())
     return path
