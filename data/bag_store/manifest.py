@@ -150,7 +150,7 @@ def read_manifest(folder: StoreFolder) -> BagManifest:
             int(content.get("shards_total", len(content["shards"]))),
             tuple(FailedImage(**item) for item in content.get("failed", [])),
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise _damaged(path, "content", f"{type(error).__name__}: {error}") from error
     for field in ("images", "points", "masks"):
         if content.get(field) != getattr(manifest, field):

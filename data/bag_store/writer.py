@@ -3,7 +3,7 @@
 import itertools
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from sapnet_pipe.data.bag_store.decoding import WholeShard, decode_bags, read_shard
@@ -30,11 +30,17 @@ def shard_name(index: int) -> str:
     return f"bags-{index:05d}.parquet"
 
 
+def unfinished_name(index: int) -> str:
+    """File name of what is finished of shard `index` while it is made."""
+    return f"unfinished-{index:05d}.parquet"
+
+
 class BagWriter:
     """Writes one store; its shards are the only record of what is done.
 
     A shard is written whole under its final name and carries the fingerprint and its place, so a restart keeps every
-    shard that is there and makes the others. `manifest.json` comes last. Get one from `open_writer`.
+    shard that is there and makes the others. `manifest.json` comes last. The first images of a shard that is being made
+    may lie beside it, in a file of the same form, from which a restart goes on. Get one from `open_writer`.
 
     Attributes:
         manifest: Of the store if nothing is left to do, else None.
@@ -57,6 +63,7 @@ class BagWriter:
         self._shards = shards
         self._wanted = sorted(range(shards) if wanted is None else wanted)
         self._done: dict[int, WholeShard] = {}
+        self._begun: dict[int, WholeShard] = {}
         self._reopened = False
         self._resume(reopen)
 
@@ -67,13 +74,21 @@ class BagWriter:
 
     @property
     def failed(self) -> dict[int, tuple[FailedImage, ...]]:
-        """The images that could not be read, by shard, of the shards that are there."""
-        return {index: shard.label.failed for index, shard in sorted(self._done.items()) if shard.label.failed}
+        """The images that could not be read, by shard, of the shards that are there, finished or not."""
+        there = {**self._begun, **self._done}
+        return {index: shard.label.failed for index, shard in sorted(there.items()) if shard.label.failed}
 
     @property
     def has_shards(self) -> bool:
-        """Whether any shard is known to be there."""
-        return bool(self._done)
+        """Whether any shard, finished or not, is known to be there."""
+        return bool(self._done or self._begun)
+
+    def begun_until(self, index: int) -> int | None:
+        """The id of the last image of a shard that is not finished whose bags are there; None if it is not begun."""
+        shard = self._begun.get(index)
+        if shard is None:
+            return None
+        return max([shard.entry.last_image_id, *(image.image_id for image in shard.label.failed)])
 
     def write_shard(
         self, index: int, bags: Sequence[Bag], dropped: Mapping[str, int], failed: Sequence[FailedImage] = ()
@@ -100,10 +115,19 @@ class BagWriter:
             self._unfinish()
         self.folder.write(shard_name(index), content)
         self._done[index] = shard
+        self._forget(index)
+
+    def keep_unfinished(self, index: int, content: bytes) -> None:
+        """Write what is finished of a shard: its images up to one of them, as `encode_bags` made them."""
+        name = unfinished_name(index)
+        shard = read_shard(content, name)
+        self.folder.write(name, content)
+        self._begun[index] = shard
 
     def read_bags(self, index: int) -> tuple[list[Bag], ShardLabel]:
-        """The bags of a shard that is there, and its label."""
-        return decode_bags(self.folder.read(shard_name(index)), self.categories), self._done[index].label
+        """The bags of a shard that is there, finished or not, and its label."""
+        name, there = (shard_name, self._done) if index in self._done else (unfinished_name, self._begun)
+        return decode_bags(self.folder.read(name(index)), self.categories), there[index].label
 
     def finish(self, dropped: Mapping[str, int]) -> BagManifest:
         """Write the manifest; `dropped` is what was left out before any bag was made.
@@ -151,6 +175,24 @@ class BagWriter:
                 self.set_aside.append(self.folder.set_aside(name))
             else:
                 self._done[shard.label.index] = shard
+        self._resume_unfinished(names)
+
+    def _resume_unfinished(self, names: Iterable[str]) -> None:
+        for name in names:
+            if _UNFINISHED.fullmatch(name) is None:
+                continue
+            shard = self._read(name, unfinished_name)
+            if shard is None:
+                self.set_aside.append(self.folder.set_aside(name))
+            elif shard.label.index in self._done:
+                self.folder.remove(name)
+            else:
+                self._begun[shard.label.index] = shard
+
+    def _forget(self, index: int) -> None:
+        """Remove what was kept of a shard that is finished now."""
+        if self._begun.pop(index, None) is not None:
+            self.folder.remove(unfinished_name(index))
 
     def _unfinish(self) -> None:
         """From here on the store is not finished."""
@@ -163,17 +205,20 @@ class BagWriter:
         wanted = {shard_name(index) for index in self._wanted}
         return wanted <= listed.keys() and all(self.folder.size(name) == size for name, size in listed.items())
 
-    def _read(self, name: str) -> WholeShard | None:
+    def _read(self, name: str, name_of: Callable[[int], str] = shard_name) -> WholeShard | None:
         """A shard of the interrupted run; None if all of it was read, and is damaged.
 
         Raises: UserError for a shard of another store; MemoryError, which says nothing of the shard.
         """
         try:
-            shard = read_shard(self.folder.read(name), name)
+            content = self.folder.read(name)
+            shard = read_shard(content, name)
+            if name_of is unfinished_name:  # whose bags will be taken into a shard
+                decode_bags(content, self.categories)
         except ValueError:
             return None
         label = shard.label
-        mine = label.fingerprint == self.identity.fingerprint() and name == shard_name(label.index)
+        mine = label.fingerprint == self.identity.fingerprint() and name == name_of(label.index)
         if not mine or label.index not in range(self._shards):
             place, problem = self.folder.at(name), "a shard of another store"
             raise UserError(place, "fingerprint", label.fingerprint, problem, "Move it away, or choose another --out")
@@ -195,9 +240,16 @@ def encode_bags(
     return encode_shard(bags, ShardLabel(fingerprint, index, dropped, in_order))
 
 
+_UNFINISHED = re.compile(r"unfinished-\d{5,}\.parquet")
+
+
 def is_shard_name(name: str) -> bool:
     """Whether a file in a store's folder is a shard by its name."""
     return re.fullmatch(r"bags-\d{5,}\.parquet", name) is not None
+
+
+def _is_work(name: str) -> bool:
+    return is_shard_name(name) or _UNFINISHED.fullmatch(name) is not None
 
 
 def _refuse_other_files(folder: StoreFolder, names: Sequence[str]) -> None:
@@ -234,5 +286,5 @@ def open_writer(
             yield writer
         finally:
             # The files on the disk decide: an interruption may come between a shard's renaming and its entry here.
-            if writer.manifest is None and not writer.has_shards and not any(map(is_shard_name, folder.names())):
+            if writer.manifest is None and not writer.has_shards and not any(map(_is_work, folder.names())):
                 folder.remove(PARTIAL_MANIFEST)

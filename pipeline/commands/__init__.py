@@ -32,7 +32,7 @@ COMMANDS = {
     "generate-bags": Entry(
         "generate_bags:generate_bags",
         "Stage one: a bag of candidate masks for every point. Run it again to go on after an interruption.",
-        "Run the same command again: shards that are finished are kept.",
+        "Run the same command again: what is finished is kept, to the last photograph.",
     ),
     "select": Entry(
         "select:select",
@@ -57,7 +57,7 @@ COMMANDS = {
     ),
     "doctor": Entry(
         "doctor:doctor",
-        "Is this machine fit, are these files sound, how long will stage one take? Exits with 2 if something is wrong.",
+        "Is this machine fit, are these files sound, how long will it take? Exits with 2 if something is wrong.",
     ),
     "settings": Entry("settings:settings", "List every setting of a command: its type, default and meaning."),
     "bags verify": Entry(

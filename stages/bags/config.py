@@ -49,7 +49,10 @@ class BagsConfig(SamConfig, frozen=True, extra="forbid"):
         default=False, description="Also keep SAM's image features, averaged over each mask."
     )
     shard_images: int = Field(
-        default=64, ge=1, le=100_000, description="Images per shard: what an interruption can cost."
+        default=64,
+        ge=1,
+        le=100_000,
+        description="Images per shard: what a killed Ray worker costs; without Ray a kill costs a minute.",
     )
     max_failure_rate: MaxFailureRate = 0.0
     retry_failed: Annotated[bool, FLAG] = Field(

@@ -12,9 +12,11 @@ from sapnet_pipe.data.progress import progress_bar
 from sapnet_pipe.stages.bags.background import InBackground
 from sapnet_pipe.stages.bags.progress import Rates, rates
 from sapnet_pipe.stages.bags.ray_workers import worker_pool
-from sapnet_pipe.stages.bags.tasks import ShardTask, encode_task, kept_of
+from sapnet_pipe.stages.bags.tasks import Kept, ShardTask, encode_task, kept_of
 from sapnet_pipe.stages.bags.worker import BagJob, BagWorker, ShardResult
 from sapnet_pipe.stages.training.failures import FailureBudget
+
+_KEEP_SECONDS = 60.0
 
 
 def make_locally(
@@ -31,25 +33,38 @@ def make_locally(
     parts: dict[str, float] = defaultdict(float)
     images = sum(len(task.image_ids) for task in tasks)
 
-    def write(task: ShardTask, result: ShardResult) -> None:
-        content = encode_task(task, kept_of(task, writer), result, job.points, fingerprint)
-        writer.add_encoded(task.index, content)
+    def write(task: ShardTask, kept: Kept, result: ShardResult) -> None:
+        writer.add_encoded(task.index, encode_task(task, kept, result, job.points, fingerprint))
+
+    def keep(task: ShardTask, kept: Kept, result: ShardResult) -> None:
+        """Write what is finished of a shard, so that an interruption costs no more than the image in hand."""
+        if result.finished and task.index in writer.missing:
+            writer.keep_unfinished(task.index, encode_task(task, kept, result, job.points, fingerprint))
 
     with (
         progress_bar(total=images, desc="bags", unit="img", quiet=quiet) as bar,
         InBackground(1, finish=True) as background,
     ):
-
-        def on_image() -> None:
-            bar.update()
-            background.check()
-
         for task in tasks:
-            result = worker.make_shard(task.image_ids, on_image=on_image, tolerate=budget.tolerates)
+            kept, result, saved = kept_of(task, writer), ShardResult(), time.monotonic()
+
+            def on_image(task: ShardTask = task, kept: Kept = kept, result: ShardResult = result) -> None:
+                nonlocal saved
+                bar.update()
+                background.check()
+                if time.monotonic() - saved > _KEEP_SECONDS:
+                    keep(task, kept, result)
+                    saved = time.monotonic()
+
+            try:
+                worker.make_shard(task.image_ids, result=result, on_image=on_image, tolerate=budget.tolerates)
+            except BaseException:
+                keep(task, kept, result)
+                raise
             budget.add(result.failures)
             for name, seconds in result.seconds.items():
                 parts[name] += seconds
-            background.put(write, task, result)
+            background.put(write, task, kept, result)
     return rates(images, time.monotonic() - started, parts)
 
 

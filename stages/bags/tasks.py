@@ -1,11 +1,12 @@
 """What is to be done for one shard, and its bytes when that is done: in this process or on another machine."""
 
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sapnet_pipe.data.bag_store.schema import Bag
+from sapnet_pipe.data.bag_store.schema import Bag, FailedImage
 from sapnet_pipe.data.bag_store.writer import BagWriter, encode_bags
 from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.data.points.point_set import PointSet
@@ -21,7 +22,7 @@ class ShardTask:
         index: Its place in the store.
         image_ids: Images to make bags of, ascending.
         lost: image_id -> why an image cannot be read, known before the work.
-        keeps: Whether the bags that the shard has stay: only its failed images are tried again.
+        keeps: Whether the bags of the shard that are there already stay, those of other images.
     """
 
     index: int
@@ -32,10 +33,11 @@ class ShardTask:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """The bags that stay in a shard, and what was left out of them."""
+    """The bags that stay in a shard, what was left out of them, and the images that failed and are not tried again."""
 
     bags: Sequence[Bag] = ()
     dropped: Mapping[str, int] = field(default_factory=dict)
+    failed: Sequence[FailedImage] = ()
 
 
 def plan_tasks(
@@ -48,13 +50,18 @@ def plan_tasks(
         lost: Images that cannot be read.
         retry: Try failed images of the shards that are there again.
         whole: Make all of their shard again: several images are encoded at once, and the bits of one depend on its
-            company.
+            company. What is there of a shard that is not finished ends where such a company does.
     """
     again = writer.failed if retry else {}
+    missing = set(writer.missing)
     tasks = []
-    for index in sorted({*writer.missing, *again}):
-        keeps = index in again and not whole
-        image_ids = [image.image_id for image in again[index]] if keeps else shards[index]
+    for index in sorted({*missing, *again}):
+        retried = {image.image_id for image in again.get(index, ())}
+        until = writer.begun_until(index) if index in missing else shards[index][-1]
+        if until is None or (whole and retried):
+            keeps, image_ids = False, list(shards[index])
+        else:
+            keeps, image_ids = True, [number for number in shards[index] if number in retried or number > until]
         found = tuple(image_id for image_id in image_ids if image_id not in lost)
         missed = {image_id: lost[image_id] for image_id in image_ids if image_id in lost}
         tasks.append(ShardTask(index, found, missed, keeps))
@@ -66,15 +73,23 @@ def kept_of(task: ShardTask, writer: BagWriter) -> Kept:
     if not task.keeps:
         return Kept()
     bags, label = writer.read_bags(task.index)
-    return Kept(bags, label.dropped)
+    tried = {*task.image_ids, *task.lost}
+    return Kept(bags, label.dropped, [image for image in label.failed if image.image_id not in tried])
 
 
 def encode_task(task: ShardTask, kept: Kept, result: ShardResult, points: PointSet, fingerprint: str) -> bytes:
-    """The bytes of the shard, from what stays in it and what a worker made of the task's images."""
+    """The bytes of the shard, from what stays in it and what a worker made of the task's images.
+
+    If the worker did not come to their end, these are the bytes of an unfinished shard: of the images that it finished.
+    """
     bags = sorted([*kept.bags, *result.bags], key=lambda bag: (bag.image_id, bag.point_id))
     dropped = Counter(kept.dropped)
     dropped.update(result.dropped)
-    failed = failed_images({**task.lost, **result.failures}, points)
+    failures = {**task.lost, **result.failures}
+    if result.finished < len(task.image_ids):
+        done = task.image_ids[result.finished - 1] if result.finished else -math.inf
+        failures = {image_id: error for image_id, error in failures.items() if image_id <= done}
+    failed = [*kept.failed, *failed_images(failures, points)]
     return encode_bags(task.index, bags, dropped, failed, fingerprint)
 
 

@@ -5,7 +5,7 @@ job; the same job and image ids give the same bags, whoever makes them and whate
 """
 
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -29,6 +29,7 @@ from sapnet_pipe.stages.bags.sam.checkpoints import checkpoint_path
 from sapnet_pipe.stages.bags.sam.options import encode_batch, repeatable, sam_options
 from sapnet_pipe.stages.training.devices import pick_device
 
+_ImageBags = Future[list[tuple[Bag, Counter[str]]]]
 _IMAGES_IN_HAND = 2  # whose masks wait for their RLEs: at 60 points some 300 MB each
 
 
@@ -55,13 +56,24 @@ class ShardResult:
         bags: By (image_id, point_id).
         dropped: What was left out of the bags, by reason.
         failures: image_id -> why it has no bags; empty unless failures are tolerated.
+        finished: How many images, from the first on, are done with: a multiple of those that are encoded at once.
         seconds: How long the shard waited for the "encoder" and the "decoder".
     """
 
     bags: list[Bag] = field(default_factory=list)
     dropped: Counter[str] = field(default_factory=Counter)
     failures: dict[int, UserError] = field(default_factory=dict)
+    finished: int = 0
     seconds: dict[str, float] = field(default_factory=lambda: {"encoder": 0.0, "decoder": 0.0})
+
+    def take(self, pending: "deque[list[_ImageBags]]", size: int) -> None:
+        """Take the bags of those first batches, of `size` images each, that are all made."""
+        while pending and all(future.done() and future.exception() is None for future in pending[0]):
+            for future in pending.popleft():
+                for bag, left_out in future.result():
+                    self.bags.append(bag)
+                    self.dropped.update(left_out)
+            self.finished += size
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
@@ -97,37 +109,46 @@ class BagWorker:
         return other
 
     def make_shard(
-        self, image_ids: Sequence[int], *, on_image: Callable[[], object] = lambda: None, tolerate: bool = False
+        self,
+        image_ids: Sequence[int],
+        *,
+        result: ShardResult | None = None,
+        on_image: Callable[[], object] = lambda: None,
+        tolerate: bool = False,
     ) -> ShardResult:
         """The bags of these images.
 
         Args:
             image_ids: Ascending; every one has points.
+            result: Where they are put as they are finished, and stay if this is interrupted; an empty one.
             on_image: Called after each image; what it raises ends the shard.
             tolerate: Collect the images that cannot be read in `failures` instead of raising at the first.
         Raises: UserError naming the points file, for an image that cannot be read.
         """
-        result = ShardResult()
-        pending: list[Future[list[tuple[Bag, Counter[str]]]]] = []
-        with (
-            repeatable(),
-            fetched_ahead(self._prepare, image_ids, self.batch + 1) as images,
-            InBackground(_IMAGES_IN_HAND) as background,
-        ):
-            while batch := list(islice(images, self.batch)):
-                ready = self._ready(batch, result, tolerate)
-                with result.timed("encoder"):
-                    encoded = self.sam.encode(list(ready.values()))
-                for image_id, one in zip(ready, encoded, strict=True):
-                    with result.timed("decoder"):
-                        prompted = prompt(self.sam, one, list(points_of(self._job.points, image_id)), self._recipe)
-                    pending.append(background.put(self._bags, image_id, prompted))
-                for _ in batch:
-                    on_image()
-        for future in pending:
-            for bag, left_out in future.result():
-                result.bags.append(bag)
-                result.dropped.update(left_out)
+        result = ShardResult() if result is None else result
+        pending: deque[list[_ImageBags]] = deque()
+        try:
+            with (
+                repeatable(),
+                fetched_ahead(self._prepare, image_ids, self.batch + 1) as images,
+                InBackground(_IMAGES_IN_HAND, finish=True) as background,
+            ):
+                while batch := list(islice(images, self.batch)):
+                    ready = self._ready(batch, result, tolerate)
+                    with result.timed("encoder"):
+                        encoded = self.sam.encode(list(ready.values()))
+                    making: list[_ImageBags] = []
+                    for image_id, one in zip(ready, encoded, strict=True):
+                        with result.timed("decoder"):
+                            prompted = prompt(self.sam, one, list(points_of(self._job.points, image_id)), self._recipe)
+                        making.append(background.put(self._bags, image_id, prompted))
+                    pending.append(making)
+                    result.take(pending, self.batch)
+                    for _ in batch:
+                        on_image()
+        finally:
+            result.take(pending, self.batch)
+        result.finished = len(image_ids)
         return result
 
     def _prepare(self, image_id: int) -> PreparedImage:
