@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from sapnet_pipe.data.checks.findings import Finding
-from sapnet_pipe.pipeline.doctor.estimate import Estimate
+from sapnet_pipe.pipeline.doctor.estimate import Estimate, TrainingEstimate
 from sapnet_pipe.pipeline.doctor.machine import gigabytes
 from sapnet_pipe.pipeline.doctor.packages import OPTIONAL, Package
 from sapnet_pipe.pipeline.doctor.probe import Probe
@@ -28,6 +28,7 @@ def page_of(found: Examination) -> str:
         ["", "Machine", *_machine(found)],
         *([] if not found.files else [["", "Files", *_files(found)]]),
         *([] if found.estimate is None else [["", "Stage one, roughly", *_estimate(found.estimate)]]),
+        *([["", "Stages two and three, roughly", *_trainings(found.trainings)]] if found.trainings else []),
         *([] if not found.warnings else [["", "Worth knowing", *_findings(found.warnings, "- ")]]),
         ["", *ending(found.errors)],
     ]
@@ -88,6 +89,11 @@ def _estimate(estimate: Estimate) -> Iterator[str]:
     yield _row("time", f"{spoken_time(estimate.seconds)} on this {estimate.device}")
     yield _row("disk", f"{gigabytes(estimate.bytes)} for the bags")
     yield _row("estimated from", f"{estimate.gflops / 1000:.3g} TFLOP/s, timed now; right within a factor of two")
+
+
+def _trainings(trainings: Sequence[TrainingEstimate]) -> Iterator[str]:
+    for one in trainings:
+        yield _row(one.command, f"{spoken_time(one.seconds):<12} for the {one.steps} steps of --preset {one.preset}")
 
 
 def _findings(findings: Sequence[Finding], mark: str | None) -> Iterator[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sapnet_pipe.data.checks.findings import Finding, Findings
 from sapnet_pipe.data.errors import FaultKind
 from sapnet_pipe.pipeline.doctor.backbone_weights import BackboneWeights, check_backbone_weights
-from sapnet_pipe.pipeline.doctor.estimate import Estimate, estimate_bags
+from sapnet_pipe.pipeline.doctor.estimate import Estimate, TrainingEstimate, estimate_bags, estimate_trainings
 from sapnet_pipe.pipeline.doctor.machine import Machine, free_disk, gigabytes, look_at_machine
 from sapnet_pipe.pipeline.doctor.packages import OPTIONAL, REQUIRED, Package, check_packages, our_version, table_of
 from sapnet_pipe.pipeline.doctor.probe import Probe, probe_packages
@@ -33,6 +33,7 @@ class Examination:
         disk_free: Bytes free in the working directory.
         files: What was checked, by option.
         estimate: Of stage one; None without points.
+        trainings: Estimates of stages two and three, by preset; none without points.
     """
 
     version: str
@@ -44,6 +45,7 @@ class Examination:
     disk_free: int | None
     files: Mapping[str, "CheckedFile"]
     estimate: Estimate | None
+    trainings: list[TrainingEstimate]
     errors: list[Finding]
     warnings: list[Finding]
 
@@ -61,6 +63,7 @@ class Examination:
             "disk_free": self.disk_free,
             "files": {name: _file_dict(checked) for name, checked in self.files.items()},
             "estimate": self.estimate.to_dict() if self.estimate else None,
+            "trainings": [asdict(training) for training in self.trainings],
             "mend": [finding.to_dict() for finding in self.errors],
             "notes": [finding.to_dict() for finding in self.warnings],
         }
@@ -93,11 +96,12 @@ def examine(
     backbone = None if "hub" not in torch else check_backbone_weights(Path(torch["hub"]), findings)
     files = _check_files(points, images, labels, probes, decode, quiet, findings)
     estimate = _estimate(files.get("points"), torch, sam, recipe)
+    trainings = [] if estimate is None else estimate_trainings(estimate.images, estimate.gflops)
     disk = free_disk(Path.cwd())
     if estimate is not None and disk is not None and disk < 1.2 * estimate.bytes:
         findings.add(_NO_ROOM, Path.cwd(), f"about {gigabytes(estimate.bytes)} are needed, {gigabytes(disk)} are free")
     return Examination(
-        our_version(), packages, probes, look_at_machine(torch), weights, backbone, disk, files, estimate,
+        our_version(), packages, probes, look_at_machine(torch), weights, backbone, disk, files, estimate, trainings,
         findings.errors(), findings.warnings(),
     )  # fmt: skip
 

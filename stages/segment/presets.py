@@ -61,10 +61,10 @@ _SMALL: Mapping[str, Any] = {
 _LIGHT: Mapping[str, Any] = {
     "backbone": {"name": "resnet18", "fpn_channels": 128},
     "head": {"instance_channels": 256, "instance_convs": 2, "kernel_channels": 128},
-    "image": {"short_sides": [384, 416, 448, 480], "long_side": 800},
+    "image": {"short_sides": [320, 352, 384], "long_side": 640},
     "train": {**_SMALL["train"], "optimizer": "adamw", "base_lr": 3e-4, "base_batch": 4, "weight_decay": 0.05,
               "scheduler": "cosine", "warmup_iterations": 50},
-    "test": {"short_side": 480, "long_side": 800},
+    "test": {"short_side": 384, "long_side": 640},
 }  # fmt: skip
 
 # Rendered scenes of 256 pixels, on a CPU: grids and size ranges shrink with the image. No alternates: in bags of five

@@ -41,7 +41,7 @@ _SMALL: dict[str, Any] = {
     "negatives": {"random_boxes": 100, "part_min_side": 32},
     "train": {
         "epochs": 12,
-        "min_iterations": 400,
+        "min_iterations": 300,
         "batch_size": 4,
         "base_lr": 3e-4,
         "base_batch": 4,

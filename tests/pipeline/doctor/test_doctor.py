@@ -14,7 +14,7 @@ from sapnet_pipe.data.checks.findings import Findings
 from sapnet_pipe.data.files import sha256_file
 from sapnet_pipe.pipeline.cli import run
 from sapnet_pipe.pipeline.doctor.backbone_weights import check_backbone_weights
-from sapnet_pipe.pipeline.doctor.estimate import estimate_bags
+from sapnet_pipe.pipeline.doctor.estimate import estimate_bags, estimate_trainings
 from sapnet_pipe.pipeline.doctor.packages import (
     OPTIONAL,
     REQUIRED,
@@ -284,6 +284,15 @@ def test_weights_that_find_no_room_must_be_fixed(tmp_path: Path, monkeypatch: py
     findings = Findings()
     check_sam_weights("vit_h", None, findings)
     assert [found.kind.name for found in findings.errors()] == ["no-room-for-checkpoint"]
+
+
+def test_the_trainings_of_twelve_photographs_end_within_the_hour_with_the_presets_for_them() -> None:
+    found = {(one.command, one.preset): one for one in estimate_trainings(12, 105.0)}
+    assert found["select", "small"].steps == 300
+    assert found["train-seg", "light"].steps == 144
+    assert found["select", "small"].seconds + found["train-seg", "light"].seconds < 3600
+    assert found["select", "coco-1x"].seconds == 500 * 85.0
+    assert estimate_trainings(12, 210.0)[0].seconds == 500 * 85.0 / 2
 
 
 def test_the_estimate_follows_images_points_and_speed() -> None:
