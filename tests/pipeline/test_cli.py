@@ -202,7 +202,7 @@ def test_ctrl_c_in_stage_one_keeps_finished_shards(job: Path, capfd: pytest.Capt
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
-    check_message(said.strip(), "interrupted * Run the same command again * shards")
+    check_message(said.strip(), "interrupted * Run the same command again * kept")
     assert not (job / "new/manifest.json").exists()
     assert run([*command, "--json"]) == 0
     result = json.loads(capfd.readouterr().out)

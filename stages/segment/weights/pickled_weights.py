@@ -4,7 +4,9 @@ Two dialects: Caffe2's names (``res2_0_branch2a_w``: the MSRA ResNets and Detect
 (``res2.0.conv1.weight``: its model zoo, and torchvision's weights as its converter writes them).
 """
 
+import io
 import pickle
+import pickletools
 import re
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -72,9 +74,11 @@ def read_pickled_backbone(weights: str, resnet: str) -> PickledBackbone:
 
 def read_arrays(path: Path, hint: str = _HINT) -> dict[Any, Any]:
     """A pickled dictionary of NumPy arrays, strings and numbers; anything else in it is refused, not run."""
-    with reading(path), path.open("rb") as file:
+    with reading(path):
+        pickled = path.read_bytes()
         try:
-            content = _ArraysOnly(file, encoding="latin1").load()
+            _refuse_claims(pickled)
+            content = _ArraysOnly(io.BytesIO(pickled), encoding="latin1").load()
         except (MemoryError, OSError):
             raise
         except Exception as error:  # a damaged pickle may raise any
@@ -83,6 +87,17 @@ def read_arrays(path: Path, hint: str = _HINT) -> dict[Any, Any]:
     if not isinstance(content, dict):
         raise UserError(path, "content", type(content).__name__, "which is not a dictionary of arrays", hint)
     return _with_arrays(content)
+
+
+def _refuse_claims(pickled: bytes) -> None:
+    """Raise a ValueError where a pickle claims more than it holds, for which the unpickler would take the memory."""
+    for operation, argument, _ in pickletools.genops(io.BytesIO(pickled)):  # which knows the lengths of strings
+        number = argument if operation.name in _COUNTS else 0
+        if isinstance(number, int) and number > len(pickled):
+            raise ValueError(f"it speaks of {number} parts in {len(pickled)} bytes")
+
+
+_COUNTS = {"PUT", "BINPUT", "LONG_BINPUT", "FRAME"}
 
 
 class _ArraysOnly(pickle.Unpickler):

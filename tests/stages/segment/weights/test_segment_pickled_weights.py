@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import tracemalloc
 from collections import OrderedDict
 from typing import Any
 
@@ -166,3 +167,23 @@ def test_arrays_are_plain_numbers_of_the_size_that_they_say(tmp_path, kind, shap
     path.write_bytes(b"\x80\x02}X\x01\x00\x00\x00a" + array + emit(data) + b"tbs.")
     with pytest.raises(UserError, match=r"odd\.pkl: content = odd\.pkl, which is damaged, or holds more than arrays"):
         read_arrays(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x80\x02}r\xff\xff\xff\x7f.",  # LONG_BINPUT: part 2**31 - 1
+        b"\x80\x02}p999999999999\n.",
+        b"\x80\x04\x95" + (2**40).to_bytes(8, "little") + b"}.",  # FRAME
+        b"\x80\x04\x8e" + (2**40).to_bytes(8, "little") + b"}.",  # BINBYTES8
+    ],
+)
+def test_a_pickle_that_claims_more_than_it_holds_takes_no_memory(tmp_path, content):
+    (tmp_path / "R-50.pkl").write_bytes(content)
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError, match="damaged"):
+            read_arrays(tmp_path / "R-50.pkl")
+        assert tracemalloc.get_traced_memory()[1] < 1e7
+    finally:
+        tracemalloc.stop()
