@@ -57,6 +57,7 @@ class Trainer(DefaultTrainer):
         if comm.is_main_process():
             out = Path(self.cfg.OUTPUT_DIR)
             cut_back(out / METRICS, self.start_iter, counted_from=1)
+            self.records.go_on()
             cut_back(out / DETECTRON2_METRICS, self.start_iter, counted_from=0)
 
     def build_hooks(self) -> list[Any]:

@@ -81,8 +81,12 @@ class RunRecords(EventWriter):
     """
 
     def __init__(self, path: Path, window: int) -> None:
-        self._path, self._window, self._written = path, window, -1
+        self._path, self._window, self._written = path, window, -1.0
         self.last: dict[str, float] = {}
+
+    def go_on(self) -> None:
+        """Take the records that are there for written."""
+        self._written = _last_step(self._path)
 
     def write(self) -> None:
         """Append the record of the steps since the last one, if there are any."""
@@ -134,6 +138,12 @@ def cut_back(path: Path, iterations: int, *, counted_from: int) -> None:
     kept = [line for line in lines if _iteration(line) < iterations + counted_from]
     if len(kept) < len(lines):
         write_bytes(path, "".join(f"{line}\n" for line in kept).encode())
+
+
+def _last_step(path: Path) -> float:
+    """The step, counted from 0, of the last record; -1 if there is none."""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+    return _iteration(lines[-1]) - 1 if lines else -1
 
 
 def _iteration(line: str) -> float:

@@ -171,9 +171,10 @@ def test_a_run_killed_before_its_first_checkpoint_begins_again(tmp_path, labels)
 
 def test_a_finished_run_resumed_is_only_evaluated_again(tmp_path, labels):
     first = train(tmp_path, labels, "run", val_labels=labels)
-    before = weights(tmp_path / "run")
+    before, records = weights(tmp_path / "run"), _records(tmp_path / "run")
     again = train(tmp_path, labels, "run", val_labels=labels, resume=True)
     assert again.ap == first.ap
+    assert _records(tmp_path / "run") == records
     assert all(torch.equal(before[key], value) for key, value in weights(tmp_path / "run").items())
 
 
