@@ -124,7 +124,8 @@ def _wait_until(happened: Callable[[], bool], process: "subprocess.Popen[str]") 
 def _interrupt(process: "subprocess.Popen[str]", moment: int) -> tuple[int, str]:
     process.send_signal((signal.SIGINT, signal.SIGTERM)[moment % 2])
     _, err = process.communicate(timeout=120)
-    return process.returncode, err
+    # Python ends by the signal, 130 to a shell as well, where Ctrl-C came while code of a text ran, as imports do.
+    return 130 if process.returncode == -signal.SIGINT else process.returncode, err
 
 
 def _started(line: str) -> "subprocess.Popen[str]":
