@@ -64,7 +64,7 @@ def test_interrupted_bags_lose_no_finished_photograph(job: Path, moments: int) -
     draw, done, interrupted = random.Random(moments), 0, 0
     for moment in range(moments):
         process = _started(f"{line} cut")
-        _wait_until(lambda: (job / "cut/manifest.partial.json").exists(), process)
+        _wait_until(lambda: (job / "cut/.lock").exists(), process)
         time.sleep(draw.uniform(0.0, 2.0))
         code, err = _interrupt(process, moment)
         if code == 0:
@@ -88,7 +88,7 @@ def test_an_interrupted_ablation_has_the_figures_of_an_undisturbed_one(job: Path
     draw, interrupted = random.Random(moments), 0
     for moment in range(moments):
         process = _started(COMMAND)
-        _wait_until(lambda: bool(list((job / "abl").glob("runs/*/metrics.jsonl"))), process)
+        _wait_until(lambda: (job / "abl/.lock").exists(), process)
         time.sleep(draw.uniform(0.0, 3.0))
         code, err = _interrupt(process, moment)
         if code == 0:
@@ -124,8 +124,11 @@ def _wait_until(happened: Callable[[], bool], process: "subprocess.Popen[str]") 
 def _interrupt(process: "subprocess.Popen[str]", moment: int) -> tuple[int, str]:
     process.send_signal((signal.SIGINT, signal.SIGTERM)[moment % 2])
     _, err = process.communicate(timeout=120)
-    # Python ends by the signal, 130 to a shell as well, where Ctrl-C came while code of a text ran, as imports do.
-    return 130 if process.returncode == -signal.SIGINT else process.returncode, err
+    if process.returncode not in (-signal.SIGINT, -signal.SIGTERM):
+        return process.returncode, err
+    # Python ends by the signal, 130 to a shell as well, where Ctrl-C came while code of a text ran, as imports do, and
+    # without a word where the work was done and the interpreter was closing.
+    return 130 if err else 0, err
 
 
 def _started(line: str) -> "subprocess.Popen[str]":
