@@ -214,14 +214,17 @@ class RemoteFolder:
         return f"{self._root}/{name}"
 
     def _put(self, path: str, content: bytes) -> None:
-        if self._atomic_put:
-            self._fs.pipe_file(path, content)
-            return
-        folder, name = posixpath.split(path)
-        self._fs.makedirs(folder, exist_ok=True)
-        temporary = f"{folder}/.{name}.{uuid.uuid4().hex[:8]}.tmp"
-        self._fs.pipe_file(temporary, content)
-        self._fs.mv(temporary, path)
+        try:
+            if self._atomic_put:
+                self._fs.pipe_file(path, content)
+                return
+            folder, name = posixpath.split(path)
+            self._fs.makedirs(folder, exist_ok=True)
+            temporary = f"{folder}/.{name}.{uuid.uuid4().hex[:8]}.tmp"
+            self._fs.pipe_file(temporary, content)
+            self._fs.mv(temporary, path)
+        except NotImplementedError as error:  # how fsspec says that a file system has no writing
+            raise _cannot_be_written(self.url) from error
 
     def _retried(self, name: str, operation: Callable[..., _Result], *args: Any, **options: Any) -> _Result:
         """Call an operation of the file system until it succeeds, it cannot, or patience ends."""
@@ -236,9 +239,7 @@ class RemoteFolder:
                 if _NO_BUCKET.search(f"{error} {error.__cause__!r}"):
                     raise _no_bucket(self.url, error) from error
                 raise
-            except NotImplementedError as error:
-                raise _cannot_be_written(self.url) from error
-            except ValueError as error:
+            except (ValueError, NotImplementedError) as error:
                 raise _refused(self.at(name), "cannot be used", error) from error
             except (*_FINAL, *_OURS):
                 raise

@@ -6,6 +6,7 @@ Either way the next shards are made while the last ones are written, and the sto
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from sapnet_pipe.data.bag_store.writer import BagWriter
 from sapnet_pipe.data.progress import progress_bar
@@ -17,6 +18,16 @@ from sapnet_pipe.stages.bags.worker import BagJob, BagWorker, ShardResult
 from sapnet_pipe.stages.training.failures import FailureBudget
 
 _KEEP_SECONDS = 60.0
+
+
+@dataclass
+class _InHand:
+    """The shard that is being made, and when what is finished of it was last written."""
+
+    task: ShardTask
+    kept: Kept
+    result: ShardResult = field(default_factory=ShardResult)
+    kept_at: float = field(default_factory=time.monotonic)
 
 
 def make_locally(
@@ -33,38 +44,40 @@ def make_locally(
     parts: dict[str, float] = defaultdict(float)
     images = sum(len(task.image_ids) for task in tasks)
 
-    def write(task: ShardTask, kept: Kept, result: ShardResult) -> None:
-        writer.add_encoded(task.index, encode_task(task, kept, result, job.points, fingerprint))
+    def encoded(shard: _InHand) -> bytes:
+        return encode_task(shard.task, shard.kept, shard.result, job.points, fingerprint)
 
-    def keep(task: ShardTask, kept: Kept, result: ShardResult) -> None:
+    def write(shard: _InHand) -> None:
+        writer.add_encoded(shard.task.index, encoded(shard))
+
+    def keep(shard: _InHand) -> None:
         """Write what is finished of a shard, so that an interruption costs no more than the image in hand."""
-        if result.finished and task.index in writer.missing:
-            writer.keep_unfinished(task.index, encode_task(task, kept, result, job.points, fingerprint))
+        if shard.result.finished and shard.task.index in writer.missing:
+            writer.keep_unfinished(shard.task.index, encoded(shard))
+        shard.kept_at = time.monotonic()
 
     with (
         progress_bar(total=images, desc="bags", unit="img", quiet=quiet) as bar,
         InBackground(1, finish=True) as background,
     ):
+
+        def on_image() -> None:
+            bar.update()
+            background.check()
+            if time.monotonic() - shard.kept_at > _KEEP_SECONDS:
+                keep(shard)
+
         for task in tasks:
-            kept, result, saved = kept_of(task, writer), ShardResult(), time.monotonic()
-
-            def on_image(task: ShardTask = task, kept: Kept = kept, result: ShardResult = result) -> None:
-                nonlocal saved
-                bar.update()
-                background.check()
-                if time.monotonic() - saved > _KEEP_SECONDS:
-                    keep(task, kept, result)
-                    saved = time.monotonic()
-
+            shard = _InHand(task, kept_of(task, writer))
             try:
-                worker.make_shard(task.image_ids, result=result, on_image=on_image, tolerate=budget.tolerates)
+                worker.make_shard(task.image_ids, result=shard.result, on_image=on_image, tolerate=budget.tolerates)
             except BaseException:
-                keep(task, kept, result)
+                keep(shard)
                 raise
-            budget.add(result.failures)
-            for name, seconds in result.seconds.items():
+            budget.add(shard.result.failures)
+            for name, seconds in shard.result.seconds.items():
                 parts[name] += seconds
-            background.put(write, task, kept, result)
+            background.put(write, shard)
     return rates(images, time.monotonic() - started, parts)
 
 
