@@ -1,4 +1,4 @@
-# make demo   the whole job on rendered scenes, six to seven minutes on two cores; ARGS=--full adds the yardsticks: ten
+# make demo   the whole job on rendered scenes, six to seven minutes on two cores; ARGS=--full adds other methods: ten
 # make test   the tests, ruff and mypy
 # Both set up everything themselves in $(VENV).
 

@@ -182,21 +182,39 @@ def _check_same_run(path: Path, wanted: Mapping[str, Any], settings: BaseModel, 
 def _check_same_settings(file: Path, settings: BaseModel) -> tuple[str, ...]:
     """Raises: UserError for a changed setting that may not change. Returns: a note for each change of the length."""
     # A setting that this version has and the run's did not was what its default says.
-    before = _flat(type(settings)().model_dump(mode="json")) | _flat(read_toml(file))
-    if before.get("backbone.weights") == "auto":  # of an earlier version; backbone.json says what they were
-        before["backbone.weights"] = IMAGENET
+    before = _flat(type(settings)().model_dump(mode="json")) | _of_today(_flat(read_toml(file)))
     now = _flat(settings.model_dump(mode="json"))
-    notes = []
-    for name in sorted(before.keys() | now.keys()):
-        old, new = before.get(name), now.get(name)
-        if old == new:
-            continue
-        if name not in MAY_CHANGE:
-            hint = "A changed setting needs a new folder"
-            raise UserError(file, name, old, f"but now it is {new!r}", hint)
-        if MAY_CHANGE[name]:
-            notes.append(f"{name} was {old} and is {new} from here on: {MAY_CHANGE[name]}.")
-    return tuple(notes)
+    changed = [name for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)]
+    fixed = [name for name in changed if name not in MAY_CHANGE]
+    if fixed:
+        name = fixed[0]
+        began = " ".join(f"--set {key}={_as_argument(before[key])}" for key in fixed if key in before)
+        hint = (
+            f"A changed setting needs a new folder; to go on as it began add {began}"
+            if began
+            else "Choose a new folder"
+        )
+        raise UserError(file, name, before.get(name), f"but now it is {now.get(name)!r}", hint)
+    return tuple(
+        f"{name} was {before.get(name)} and is {now.get(name)} from here on: {MAY_CHANGE[name]}."
+        for name in changed
+        if MAY_CHANGE[name]
+    )
+
+
+def _of_today(before: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a run of an earlier version under the names and meanings of today."""
+    if before.get("backbone.weights") == "auto":  # backbone.json says what they were
+        before["backbone.weights"] = IMAGENET
+    if "prm.prior" in before and "prm.beta" not in before:  # of `select`, before sapnet was the paper's alone
+        before["prm.beta"] = False
+        if before.get("method") == "sapnet" and (before["completeness.enabled"] or before["assignment.enabled"]):
+            before["method"] = "sapnet-plus"
+    return before
+
+
+def _as_argument(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

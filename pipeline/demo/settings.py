@@ -21,7 +21,7 @@ class DemoSettings(SceneSettings, frozen=True, extra="forbid"):
     """Settings of `demo`."""
 
     full: Annotated[bool, FLAG] = Field(
-        default=False, description="Also train the yardsticks: single MIL, and SOLOv2 on the true masks."
+        default=False, description="Also train single MIL, sapnet-plus, and SOLOv2 on the true masks."
     )
     pictures: int = Field(default=16, ge=0, le=1_000_000, description="Scenes of either set to draw.")
     select_iterations: int | None = Field(

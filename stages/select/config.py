@@ -1,8 +1,9 @@
 """Every setting of stage two."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.stages.flags import FLAG, Device, MaxFailureRate, Seed
@@ -11,8 +12,14 @@ from sapnet_pipe.stages.training.backbone_config import BackboneConfig
 from sapnet_pipe.stages.training.config import TrainConfig
 
 FROZEN_TEST_BATCH = 32
-TRAINED_METHODS = ("sapnet", "single-mil")
-Method = Literal["sapnet", "single-mil", "sam-top1", "largest", "oracle"]
+TRAINED_METHODS = ("sapnet", "sapnet-plus", "single-mil")
+Method = Literal["sapnet", "sapnet-plus", "single-mil", "sam-top1", "largest", "oracle"]
+# What sapnet-plus has otherwise than the paper's sapnet, where it is not set.
+PLUS: Mapping[str, Mapping[str, Any]] = {
+    "completeness": {"enabled": True},
+    "assignment": {"enabled": True},
+    "pdg": {"exponent": 4.0},
+}
 
 
 class PdgConfig(BaseModel, frozen=True, extra="forbid"):
@@ -28,7 +35,8 @@ class PdgConfig(BaseModel, frozen=True, extra="forbid"):
 class BmsConfig(BaseModel, frozen=True, extra="forbid"):
     """Box mining: counters masks of parts."""
 
-    enabled: bool = Field(default=True, description="Mine the selected boxes after PSM and after PRM.")
+    enabled: bool = Field(default=True, description="Mine the selected boxes.")
+    after: Literal["both", "psm", "prm"] = Field(default="both", description="Whose selection is mined.")
     top_k: int = Field(default=3, gt=0, le=1000, description="Highest-scored proposals that are looked at.")
     t_min1: float = Field(default=0.6, ge=0, le=1, description="IoU over which the best larger proposal is merged.")
     t_min2: float = Field(
@@ -43,8 +51,9 @@ class PrmConfig(BaseModel, frozen=True, extra="forbid"):
     """The refinement module: a second selection among the positives, trained against negatives."""
 
     enabled: bool = Field(default=True, description="Refine PSM's selection.")
-    prior: float = Field(
-        default=0.05, gt=0, lt=1, description="Class score that PRM starts from; at 0.5 the negatives drown its start."
+    prior: float = Field(default=0.5, gt=0, lt=1, description="Class score that PRM starts from.")
+    beta: bool = Field(
+        default=True, description="Multiply the loss of the negatives by beta, the mean PSM score of the bags."
     )
     positive_weight: float = Field(default=0.25, ge=0, le=1e6, description="Weight of the positive bags in the loss.")
     negative_weight: float = Field(default=0.75, ge=0, le=1e6, description="Weight of the negatives in the loss.")
@@ -65,7 +74,7 @@ class NegativesConfig(BaseModel, frozen=True, extra="forbid"):
         default=0.3, ge=0, le=1, description="A random box with an IoU this high to a positive is dropped."
     )
     parts: int = Field(
-        default=1, ge=0, le=10_000, description="Parts per object: the centred half-size box, then random ones."
+        default=8, ge=0, le=10_000, description="Parts per object: the centred half-size box, then random ones."
     )
     t_neg2: float = Field(default=0.5, ge=0, le=1, description="A part with an IoU this high to its object is dropped.")
     part_min_side: float = Field(
@@ -79,7 +88,7 @@ class CompletenessConfig(BaseModel, frozen=True, extra="forbid"):
     S_com = (q / the bag's highest q) ** exponent multiplies the scores of PSM and PRM.
     """
 
-    enabled: bool = Field(default=True, description="Multiply the scores by S_com; the paper does not.")
+    enabled: bool = Field(default=False, description="Multiply the scores by S_com; sapnet-plus does.")
     exponent: float = Field(default=1.0, ge=0, le=1000, description="e of S_com = (q / max q) ** e.")
     target: Literal["coverage", "iou"] = Field(
         default="coverage",
@@ -118,8 +127,9 @@ class AssignmentConfig(BaseModel, frozen=True, extra="forbid"):
     """Beyond the paper: two points of one class in one image may not take the same mask."""
 
     enabled: bool = Field(
-        default=True,
-        description="Of two such points the one with the smaller margin takes its next best mask that is free.",
+        default=False,
+        description="Of two such points the one with the smaller margin takes its next best mask that is free; "
+        "sapnet-plus does so.",
     )
     iou: float = Field(
         default=0.9, gt=0, le=1, description="IoU of their boxes from which the masks of two bags are the same."
@@ -161,8 +171,9 @@ class SelectConfig(BaseModel, frozen=True, extra="forbid"):
 
     method: Annotated[Method, FLAG] = Field(
         default="sapnet",
-        description="sapnet: the paper's; single-mil: PSM alone. Without training: sam-top1: the mask that SAM scores "
-        "highest; largest: the largest; oracle: the best by --truth.",
+        description="sapnet: the paper's; sapnet-plus: with completeness, assignment and a stronger PDG; single-mil: "
+        "PSM alone. Without training: sam-top1: the mask that SAM scores highest; largest: the largest; oracle: the "
+        "best by --truth.",
     )
     device: Device = "auto"
     seed: Seed = Field(default=0, description="Seed of the weights, the order of images and every random draw.")
@@ -182,6 +193,32 @@ class SelectConfig(BaseModel, frozen=True, extra="forbid"):
     test: InferenceConfig = Field(default=InferenceConfig(), description="Selection pass.")
     guard: GuardConfig = Field(default=GuardConfig(), description="Seed guard.")
     frozen: FrozenConfig = Field(default=FrozenConfig(), description="Screening on frozen features.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_plus(cls, values: Any) -> Any:
+        """What sapnet-plus has, below what is set."""
+        if not isinstance(values, Mapping) or values.get("method") != "sapnet-plus":
+            return values
+        own = {name: {**PLUS[name], **_nested(values.get(name, {}))} for name in PLUS if _is_nested(values, name)}
+        return {**values, **own}
+
+    @model_validator(mode="after")
+    def _additions_have_their_method(self) -> "SelectConfig":
+        """The name of the paper's method never covers an addition to it."""
+        added = next((name for name in ("completeness", "assignment") if getattr(self, name).enabled), None)
+        if added is not None and self.method == "sapnet":
+            raise ValueError(f"{added}.enabled goes beyond the paper's sapnet: give --method sapnet-plus with it")
+        return self
+
+
+def _is_nested(values: Mapping[str, Any], name: str) -> bool:
+    return isinstance(values.get(name, {}), Mapping | BaseModel)
+
+
+def _nested(value: Mapping[str, Any] | BaseModel) -> dict[str, Any]:
+    """The values that were given."""
+    return value.model_dump(exclude_unset=True) if isinstance(value, BaseModel) else dict(value)
 
 
 def oracle_without_truth() -> UserError:

@@ -20,7 +20,7 @@ from sapnet_pipe.stages.select.network.model import Selector, SelectorOutput
 from sapnet_pipe.stages.select.seed_guard import AtChanceError, SeedGuard, judged_at, learning_sign, seed_of_attempt
 from sapnet_pipe.stages.training.backbone_config import BackboneConfig
 from sapnet_pipe.stages.training.checkpoint import load_checkpoint
-from sapnet_pipe.stages.training.distributed import current_world, is_main_process, world_size
+from sapnet_pipe.stages.training.distributed import all_reduce_sum, current_world, is_main_process, world_size
 from sapnet_pipe.stages.training.loop import TrainResult, resolve_length, train
 from sapnet_pipe.stages.training.metric_log import MetricLog, metrics_size, read_records
 from sapnet_pipe.stages.training.run_files import CHECKPOINT
@@ -142,7 +142,8 @@ class StepLosses:
             values["loss_prm"] = self.config.prm.positive_weight * positive
             if self.config.negatives.enabled:
                 logits = output.prm.negative_logits
-                negative = negative_loss(logits, logits.new_ones(len(logits)), bags)
+                beta = all_reduce_sum(weights.sum()) / max(1, batch.whole.bags) if self.config.prm.beta else 1.0
+                negative = negative_loss(logits, logits.new_ones(len(logits)), bags, beta)
                 values["loss_negative"] = self.config.prm.negative_weight * negative
         return values
 

@@ -57,9 +57,8 @@ _DEMO: dict[str, Any] = {
     "device": "cpu",
     "backbone": {"name": "resnet10", "width": 32, "weights": "none", "fpn_channels": 64},
     "head": {"channels": 256, "sampling_ratio": 1},
-    "pdg": {"exponent": 4.0},
     "image": {"short_side": 256, "long_side": 256, "cache_mb": 256},
-    "negatives": {"random_boxes": 100, "parts": 8, "part_min_side": 20},
+    "negatives": {"random_boxes": 100, "part_min_side": 20},
     "train": {
         "max_iterations": 500,
         "batch_size": 4,

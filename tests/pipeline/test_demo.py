@@ -36,8 +36,8 @@ def test_the_result_says_which_rows_were_made(demo: Demo) -> None:
 
 def test_full_adds_the_yardsticks(full_demo: Demo) -> None:
     _, result = full_demo
-    assert result["rows"] == [*FIXED, "single_mil", "sapnet", "oracle", "solov2_pseudo", "solov2_true"]
-    assert sorted(result["miou"]) == sorted([*FIXED, "single_mil", "sapnet", "oracle"])
+    assert result["rows"] == [*FIXED, "single_mil", "sapnet", "sapnet_plus", "oracle", "solov2_pseudo", "solov2_true"]
+    assert sorted(result["miou"]) == sorted([*FIXED, "single_mil", "sapnet", "sapnet_plus", "oracle"])
     assert sorted(result["ap"]) == sorted(result["box_ap"]) == ["pseudo", "true"]
 
 

@@ -86,6 +86,29 @@ def test_resume_names_the_changed_setting(tmp_path: Path) -> None:
         _run(tmp_path / "run", resume=True, settings=Settings(lr=0.2))
 
 
+def test_resume_says_how_to_go_on_as_the_run_began(tmp_path: Path) -> None:
+    _run(tmp_path / "run", settings=SelectConfig())
+    now = SelectConfig.model_validate({"prm": {"beta": False}, "seed": 3})
+    with pytest.raises(UserError, match=r"to go on as it began add --set prm\.beta=true --set seed=0"):
+        _run(tmp_path / "run", resume=True, settings=now)
+
+
+@pytest.mark.parametrize(("plus", "method"), [(True, "sapnet-plus"), (False, "sapnet")])
+def test_a_run_from_before_sapnet_was_the_papers_alone_goes_on_under_todays_names(
+    tmp_path: Path, plus: bool, method: str
+) -> None:
+    modules = {name: {"enabled": plus} for name in ("completeness", "assignment")}
+    before = {"method": method, "prm": {"beta": False, "prior": 0.05}, "negatives": {"parts": 1}, **modules}
+    wanted = SelectConfig.model_validate({**before, "pdg": {"exponent": 0.015}})
+    _run(tmp_path / "run", settings=wanted)
+    file = tmp_path / "run" / "config.toml"
+    old = file.read_text().replace("beta = false\n", "").replace('after = "both"\n', "")
+    file.write_text(old.replace('method = "sapnet-plus"', 'method = "sapnet"'))
+    with pytest.raises(UserError, match=r"--set prm\.beta=false"):
+        _run(tmp_path / "run", resume=True, settings=SelectConfig())
+    _run(tmp_path / "run", resume=True, settings=wanted)
+
+
 def test_resume_names_the_changed_input(tmp_path: Path) -> None:
     _run(tmp_path / "run")
     with pytest.raises(UserError, match=r"inputs\.bags"):

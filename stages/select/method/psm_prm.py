@@ -86,15 +86,19 @@ def prm_loss(
     return _weighted(per_bag, weights).sum() / _bags(valid, num_bags)
 
 
-def negative_loss(cls_logits: Tensor, keep: Tensor, num_bags: float) -> Tensor:
-    """Generalised focal loss that pushes every class of the negatives to 0, divided by the number of bags.
+def negative_loss(cls_logits: Tensor, keep: Tensor, num_bags: float, beta: Tensor | float = 1.0) -> Tensor:
+    """Generalised focal loss that pushes every class of the negatives to 0, times beta, over the number of bags.
+
+    beta, the mean PSM score of the bags, holds the negatives back while PSM knows little: some hundred negatives of
+    all classes stand against few bags. As in P2BNet (arXiv 2207.06827, Eq. 8), on which the paper builds.
 
     Args:
         cls_logits: (R, C) PRM class logits. keep: (R,) bool, False for candidates that overlap a positive.
+        beta: Scalar, detached.
     Returns: scalar, float32.
     """
     score = cls_logits.float().sigmoid()
-    return (generalised_focal(score, torch.zeros_like(score)) * keep[:, None]).sum() / (num_bags or 1)
+    return beta * (generalised_focal(score, torch.zeros_like(score)) * keep[:, None]).sum() / (num_bags or 1)
 
 
 def generalised_focal(score: Tensor, target: Tensor) -> Tensor:

@@ -110,7 +110,7 @@ class Selector(nn.Module):
         selected = best_mask(class_scores, batch.valid)
         with torch.no_grad():
             selected_box = _take(batch.boxes, selected)
-            mined = self._mine(selected_box, batch.boxes, class_scores, batch.valid)
+            mined = self._mine("psm", selected_box, batch.boxes, class_scores, batch.valid)
             if self.training:
                 self.accuracy.update(scores.sum(dim=1).argmax(dim=1), batch.class_index)
         prm = None
@@ -139,7 +139,7 @@ class Selector(nn.Module):
         class_scores = of_class(scores, batch.class_index)
         with torch.no_grad():
             selected = _take(boxes, best_mask(class_scores, valid))
-            refined = self._mine(selected, batch.boxes, class_scores[:, :masks], batch.valid)
+            refined = self._mine("prm", selected, batch.boxes, class_scores[:, :masks], batch.valid)
         negative_logits = mined.new_zeros(0, prm.cls.out_features)
         if self.training and self.config.negatives.enabled:
             embedding, image_index = features.of_negatives(boxes, valid, selected_box, self.config.negatives)
@@ -177,10 +177,10 @@ class Selector(nn.Module):
             logits = self.completeness(embedding).squeeze(-1).float()
         return completeness_score(logits, valid, exponent=self.config.completeness.exponent)
 
-    def _mine(self, selected: Tensor, boxes: Tensor, scores: Tensor, valid: Tensor) -> Mined:
-        """BMS on the selected boxes (N, 4), which stay as they are where it is switched off."""
+    def _mine(self, after: str, selected: Tensor, boxes: Tensor, scores: Tensor, valid: Tensor) -> Mined:
+        """BMS on the boxes (N, 4) that a module selected; they stay as they are where it is switched off."""
         bms = self.config.bms
-        if not bms.enabled:
+        if not bms.enabled or bms.after not in ("both", after):
             return Mined(selected, torch.zeros(len(selected), dtype=torch.long, device=selected.device))
         return mine_boxes(
             selected,

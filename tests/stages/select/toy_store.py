@@ -53,13 +53,11 @@ def toy_store(folder: Path, images: int = 6, *, classes: int = 2) -> tuple[BagSt
 
 
 def toy_config(**changes: Any) -> SelectConfig:
-    """Settings of a network that trains in seconds, of the paper's modules; `changes` as ``train__lr=0.1``."""
+    """Settings of a network that trains in seconds, `changes` as ``train__lr=0.1``."""
     values: dict[str, Any] = {
         "device": "cpu",
         "backbone": {"name": "resnet10", "width": 16, "weights": "none", "fpn_channels": 16},
         "head": {"channels": 32, "sampling_ratio": 1, "roi_size": 3, "canonical_size": 56},
-        "completeness": {"enabled": False},
-        "assignment": {"enabled": False},
         "negatives": {"random_boxes": 10, "part_min_side": 10},
         "guard": {"fallback": False},  # trainings this short are at chance
         "image": {"short_side": 64, "long_side": 64, "cache_mb": 1},

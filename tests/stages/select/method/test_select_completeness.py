@@ -56,7 +56,7 @@ def test_factors_that_are_switched_off_are_left_out() -> None:
 
 def test_scores_are_multiplied_by_completeness_and_only_its_loss_trains_it() -> None:
     plain, given = selector(pdg__enabled=False), batch()
-    model = selector(pdg__enabled=False, completeness__enabled=True)
+    model = selector(method="sapnet-plus", pdg__enabled=False)
     assert model.completeness is not None
     model.load_state_dict(plain.state_dict(), strict=False)
     torch.nn.init.normal_(model.completeness.weight, std=2.0)

@@ -1,3 +1,5 @@
+import math
+
 import torch
 
 from sapnet_pipe.stages.select.method.psm_prm import (
@@ -25,13 +27,12 @@ def test_bag_losses_and_gradients_equal_the_release() -> None:
         close(ins_logits.grad, case["grad_ins"], 1e-5)
 
 
-def test_negative_loss_and_gradient_equal_the_release_times_its_mean_weight() -> None:
-    # The release also multiplies by the mean PSM score of the batch, which the paper does not.
+def test_negative_loss_and_gradient_equal_the_release() -> None:
     for case in cases("losses"):
         if "neg_loss" not in case:
             continue
         logits = case["neg_cls_logits"].requires_grad_()
-        loss = 0.75 * negative_loss(logits, case["neg_weight"], len(case["labels"])) * case["label_weights"].mean()
+        loss = 0.75 * negative_loss(logits, case["neg_weight"], len(case["labels"]), case["label_weights"].mean())
         loss.backward()
         close(loss.detach(), case["neg_loss"], 1e-5)
         assert logits.grad is not None
@@ -51,6 +52,21 @@ def test_prm_loss_weights_each_bag_and_averages_over_bags() -> None:
     one = generalised_focal(scores[0, 0], torch.tensor([1.0, 0.0])).sum()
     loss = prm_loss(scores, torch.tensor([0, 0]), valid, torch.tensor([1.0, 0.5]))
     close(loss, one * 0.75, 1e-6)
+
+
+def test_negative_loss_of_a_hand_worked_negative() -> None:
+    # Scores 0.5 and 0.2 of two classes: 0.25 * log 2 + 0.04 * -log 0.8, times beta 0.1, over four bags.
+    logits = torch.tensor([[0.0, math.log(0.25)]])
+    loss = negative_loss(logits, torch.tensor([True]), 4, 0.1)
+    close(loss, torch.tensor(0.1 * (0.25 * 0.6931472 + 0.04 * 0.2231436) / 4), 1e-5)
+
+
+def test_beta_scales_the_gradient_of_the_negatives_and_gets_none() -> None:
+    logits, beta = torch.randn(5, 3, requires_grad=True), torch.tensor(0.3)
+    kept = torch.ones(5, dtype=torch.bool)
+    (whole,) = torch.autograd.grad(negative_loss(logits, kept, 2), logits)
+    (scaled,) = torch.autograd.grad(negative_loss(logits, kept, 2, beta), logits)
+    close(scaled, 0.3 * whole, 1e-6)
 
 
 def test_rejected_negatives_count_nothing() -> None:

@@ -1,5 +1,6 @@
 import torch
 
+from sapnet_pipe.stages.select.config import NegativesConfig
 from sapnet_pipe.stages.select.method.boxes import box_iou
 from sapnet_pipe.stages.select.method.pnpg import background, pad_by_image, part_boxes, random_boxes
 from tests.stages.select.method.golden_cases import cases, close
@@ -57,6 +58,16 @@ def test_parts_lie_in_the_box_and_hold_less_than_the_threshold() -> None:
     assert torch.equal(keep[0], area / 20000 < 0.5)
     assert keep[0, 0]
     assert not keep[1].any()  # 30 x 30 is not over 64 x 64
+
+
+def test_t_neg2_decides_which_of_the_default_parts_are_negatives() -> None:
+    # The centred half box holds 1/4 whatever the threshold; random parts between 0.3 and 0.5 of the box tell the two.
+    torch.manual_seed(0)
+    config, selected = NegativesConfig(), torch.tensor([[0.0, 0, 100, 100]]).expand(20, 4)
+    draws = torch.rand(20, config.parts - 1, 4)
+    kept = {share: part_boxes(selected, draws, t_neg2=share)[1] for share in (0.3, 0.5)}
+    assert kept[0.3][:, 0].all()
+    assert kept[0.3].sum() < kept[0.5].sum() < kept[0.5].numel()
 
 
 def test_padding_by_image_keeps_bags_apart() -> None:

@@ -73,7 +73,7 @@ def test_steps_that_a_method_has_not_are_null(tmp_path: Path, method: str, missi
 
 
 def test_a_selector_that_asks_how_complete_masks_are_says_so_of_each(tmp_path: Path) -> None:
-    rows, _ = explained(tmp_path, completeness__enabled=True)
+    rows, _ = explained(tmp_path, method="sapnet-plus")
     assert all(len(row["completeness"]) == 3 and min(row["completeness"]) > 0 for row in rows)
     assert max(max(row["completeness"]) for row in rows) < 1
     assert len({share for row in rows for share in row["completeness"]}) > 12

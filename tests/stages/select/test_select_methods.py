@@ -1,0 +1,64 @@
+"""The paper's method and ours, each under its own name."""
+
+import pytest
+from pydantic import ValidationError
+
+from sapnet_pipe.stages.select.config import PdgConfig, SelectConfig
+from sapnet_pipe.stages.select.presets import PRESETS
+
+# What the supplement says of the selector; a small network and small images need other numbers in `SMALLER` alone.
+PAPER: dict[str, dict[str, object]] = {
+    "pdg": {"enabled": True, "power": 1.0, "exponent": 0.015},
+    "bms": {"enabled": True, "after": "both", "top_k": 3, "t_min1": 0.6, "t_min2": 0.3, "tolerance": 0.0},
+    "positives": {"enabled": True},
+    "negatives": {"enabled": True, "t_neg1": 0.3, "t_neg2": 0.5},
+    "prm": {"enabled": True, "beta": True, "positive_weight": 0.25, "negative_weight": 0.75},
+    "completeness": {"enabled": False},
+    "assignment": {"enabled": False},
+}
+SMALLER = {"small": {"random_boxes", "part_min_side"}, "demo": {"random_boxes", "part_min_side"}}
+
+
+def of(preset: str, **values: object) -> SelectConfig:
+    return SelectConfig.model_validate({**PRESETS[preset], **values})
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_sapnet_is_the_papers_in_every_preset(preset: str) -> None:
+    config = of(preset)
+    assert config.method == "sapnet"
+    assert config.psm_weight == 0.25
+    for module, wanted in PAPER.items():
+        found = getattr(config, module).model_dump()
+        assert {name: found[name] for name in wanted} == wanted, module
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_what_a_preset_changes_of_the_method_is_what_small_images_need(preset: str) -> None:
+    plain, config = SelectConfig().model_dump(), of(preset).model_dump()
+    assert all(config[name] == plain[name] for name in PAPER if name != "negatives")
+    changed = {name for name, value in config["negatives"].items() if value != plain["negatives"][name]}
+    assert changed == SMALLER.get(preset, set())
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_sapnet_plus_has_the_additions_in_every_preset(preset: str) -> None:
+    config = of(preset, method="sapnet-plus")
+    assert config.completeness.enabled
+    assert config.assignment.enabled
+    assert config.pdg.exponent == 4.0
+
+
+def test_what_is_set_wins_over_what_sapnet_plus_has() -> None:
+    config = of("demo", method="sapnet-plus", completeness={"enabled": False}, pdg=PdgConfig(exponent=1.0))
+    assert not config.completeness.enabled
+    assert config.assignment.enabled
+    assert config.pdg.exponent == 1.0
+    again = SelectConfig.model_validate(config.model_dump())
+    assert again == config
+
+
+@pytest.mark.parametrize("addition", ["completeness", "assignment"])
+def test_an_addition_cannot_go_by_the_papers_name(addition: str) -> None:
+    with pytest.raises(ValidationError, match=f"{addition}.enabled goes beyond the paper's sapnet: .* sapnet-plus"):
+        SelectConfig.model_validate({addition: {"enabled": True}})
