@@ -51,7 +51,9 @@ class PrmConfig(BaseModel, frozen=True, extra="forbid"):
     """The refinement module: a second selection among the positives, trained against negatives."""
 
     enabled: bool = Field(default=True, description="Refine PSM's selection.")
-    prior: float = Field(default=0.5, gt=0, lt=1, description="Class score that PRM starts from.")
+    prior: float = Field(
+        default=0.05, gt=0, lt=1, description="Class score that PRM starts from; at 0.5 the negatives delay its start."
+    )
     beta: bool = Field(
         default=True, description="Multiply the loss of the negatives by beta, the mean PSM score of the bags."
     )
