@@ -169,11 +169,11 @@ def planned(name: str, **settings: object) -> Plan:
     )
 
 
-@pytest.mark.parametrize("name", ["chain", "negatives", "recipe", "bms-k", "pdg-exponent", "beyond"])
+@pytest.mark.parametrize("name", ["chain", "negatives", "recipe", "bms-k", "pdg-exponent", "beyond", "deviations"])
 def test_bundled_ablations_resolve(name: str) -> None:
     plan = planned(name, seeds=2, segment_preset="demo")
     assert len(plan.runs) == 2 * len(plan.settings.variants)
-    assert list(bundled_presets()) == ["beyond", "bms-k", "chain", "negatives", "pdg-exponent", "recipe"]
+    assert list(bundled_presets()) == ["beyond", "bms-k", "chain", "deviations", "negatives", "pdg-exponent", "recipe"]
 
 
 def test_the_chain_is_the_papers() -> None:
