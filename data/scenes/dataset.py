@@ -13,21 +13,29 @@ from sapnet_pipe.data.files import atomic_path, disk_errors, write_json
 from sapnet_pipe.data.progress import progress_bar
 from sapnet_pipe.data.scenes.catalogue import CLASS_NAMES
 from sapnet_pipe.data.scenes.scene import Scene, render_scene
+from sapnet_pipe.data.scenes.styles import DEMO, NEW_STYLES, SceneStyle
 
 # Scene seeds by purpose. The ranges are disjoint, so nothing is measured on a scene that some training has seen.
 DEMO_TRAIN = range(1_000_000, 2_000_000)
 DEMO_TEST = range(2_000_000, 3_000_000)
 TINY_SAM_TEST = range(3_000_000, 4_000_000)
+NEW_SETS = {
+    style: range(start, start + 1_000_000)
+    for style, start in zip(NEW_STYLES, range(4_000_000, 9_000_000, 1_000_000), strict=True)
+}
 TINY_SAM_TRAIN = range(10_000_000, 20_000_000)
 
 
-def write_scene_dataset(folder: Path, seeds: Sequence[int], *, size: int = 256, quiet: bool = False) -> Path:
+def write_scene_dataset(
+    folder: Path, seeds: Sequence[int], *, size: int = 256, style: SceneStyle = DEMO, quiet: bool = False
+) -> Path:
     """Render one image per seed into ``folder/images`` and the truth into ``folder/instances.json``.
 
     Args:
         folder: Created if needed; equal seeds give equal bytes.
         seeds: Scene seeds; image ids count from 1 in their order, annotation ids count from 1 over all images.
         size: Side of the images in pixels.
+        style: The generator.
     Returns: path of instances.json.
     """
     images_dir = folder / "images"
@@ -36,7 +44,7 @@ def write_scene_dataset(folder: Path, seeds: Sequence[int], *, size: int = 256, 
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for image_id, seed in enumerate(progress_bar(seeds, desc="scenes", unit="image", quiet=quiet), start=1):
-        scene = render_scene(seed, size)
+        scene = render_scene(seed, size, style=style)
         name = f"scene_{seed}.png"
         with atomic_path(images_dir / name) as temporary:
             Image.fromarray(scene.image).save(temporary, format="PNG", compress_level=1)

@@ -28,8 +28,10 @@ def paint_part(
     rng: np.random.Generator,
     *,
     outline: float = 0.0,
+    strength: float = 1.0,
 ) -> tuple[NDArray[np.bool_], tuple[slice, slice]] | None:
-    """Paint the union of `polygons` (pixels of the canvas) in place; `outline` in 0..1 darkens the rim.
+    """Paint the union of `polygons` (pixels of the canvas) in place; `outline` in 0..1 darkens the rim, `strength`
+    multiplies the texture's contrast.
 
     Returns: (mask of the covered pixels inside the window, the window), or None if all lies outside the canvas.
     """
@@ -44,7 +46,7 @@ def paint_part(
     for vertices in fixed:
         cv2.fillPoly(coverage, [vertices], 255, cv2.LINE_AA, _SUBPIXEL_BITS)
     alpha = coverage.astype(np.float32)[..., None] / 255
-    paint = _textured(colour, texture, rng, coverage.shape)
+    paint = _textured(colour, texture, rng, coverage.shape, strength)
     if outline > 0:
         paint = paint * (1 - outline * _rim(coverage))[..., None]
     region = canvas[rows, columns]
@@ -52,8 +54,12 @@ def paint_part(
     return coverage >= 128, window
 
 
-def paint_background(size: int, rng: np.random.Generator) -> Canvas:
-    """Muted ground with smooth mottling, often a horizon, and clutter that belongs to no object."""
+def paint_background(size: int, rng: np.random.Generator, *, clutter: tuple[int, int]) -> Canvas:
+    """Muted ground with smooth mottling, often a horizon, and clutter that belongs to no object.
+
+    Args:
+        clutter: How many shapes, the least and the most.
+    """
     canvas: Canvas = np.empty((size, size, 3), np.float32)
     canvas[:] = _muted_colour(rng)
     for cells, strength in ((3, 24), (8, 12), (24, 7), (80, 5)):
@@ -64,7 +70,7 @@ def paint_background(size: int, rng: np.random.Generator) -> Canvas:
         left, right = size * (rng.uniform(0.3, 0.8) + rng.uniform(-0.06, 0.06, 2))
         ground = polygon((-5, left), (size + 5, right), (size + 5, size + 5), (-5, size + 5))
         paint_part(canvas, (ground,), _muted_colour(rng), _any_texture(rng), rng)
-    for _ in range(int(rng.integers(1, 6))):
+    for _ in range(int(rng.integers(clutter[0], clutter[1] + 1))):
         paint_part(canvas, (_clutter(size, rng),), _clutter_colour(rng), _any_texture(rng), rng, outline=0.3)
     return np.clip(canvas, 0, 255, dtype=np.float32)
 
@@ -84,11 +90,11 @@ def _rim(coverage: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def _textured(
-    colour: NDArray[np.float32], texture: str, rng: np.random.Generator, shape: tuple[int, ...]
+    colour: NDArray[np.float32], texture: str, rng: np.random.Generator, shape: tuple[int, ...], factor: float
 ) -> NDArray[np.float32]:
     """(h, w, 3) patch of the colour, modulated by the named texture with random phase, angle and strength."""
     height, width = shape[:2]
-    strength, angle = rng.uniform(0.05, 0.18), rng.uniform(0, np.pi)
+    strength, angle = factor * rng.uniform(0.05, 0.18), rng.uniform(0, np.pi)
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     along = x * np.cos(angle) + y * np.sin(angle)
     period = max(4.0, max(height, width) * rng.uniform(0.12, 0.3))

@@ -6,9 +6,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sapnet_pipe.data.scenes.catalogue import CLASS_NAMES, build_object
+from sapnet_pipe.data.scenes.catalogue import CLASS_NAMES, Part, build_object
 from sapnet_pipe.data.scenes.paint import TEXTURES, hsv_colour, paint_background, paint_part
 from sapnet_pipe.data.scenes.shapes import Polygon
+from sapnet_pipe.data.scenes.styles import DEMO, SceneStyle
 
 _MIN_VISIBLE_PIXELS = 80
 _SLOTS = 4
@@ -36,7 +37,7 @@ class Scene:
 
 
 @dataclass(frozen=True)
-class _Style:
+class _Look:
     """Colours, textures and proportions of one object; the members of a row share them except for a jitter."""
 
     colours: NDArray[np.float32]
@@ -52,7 +53,7 @@ class _Placed:
     class_index: int
     polygons: tuple[tuple[Polygon, ...], ...]
     slots: tuple[int, ...]
-    style: _Style
+    look: _Look
 
     def extent(self) -> NDArray[np.float64]:
         vertices = np.concatenate([polygon for part in self.polygons for polygon in part])
@@ -62,82 +63,99 @@ class _Placed:
         return replace(self, polygons=tuple(tuple(p + offset for p in part) for part in self.polygons))
 
 
-def render_scene(seed: int, size: int = 256, *, group_rate: float = 0.6) -> Scene:
+def render_scene(seed: int, size: int = 256, *, style: SceneStyle = DEMO) -> Scene:
     """Render the scene of this seed: the same seed gives the same pixels.
 
     Args:
         seed: Names the scene.
         size: Side of the square image in pixels.
-        group_rate: Share of the scenes that hold a row of touching same-class objects.
+        style: The generator.
     """
     rng = np.random.default_rng(seed)
-    canvas = paint_background(size, rng)
-    wanted = int(rng.integers(3, 7))
+    canvas = paint_background(size, rng, clutter=style.clutter)
+    wanted = int(rng.integers(style.objects[0], style.objects[1] + 1))
     objects: list[_Placed] = []
-    if rng.uniform() < group_rate:
-        objects += _row(size, rng, int(rng.choice([2, 2, 3])))
+    if rng.uniform() < style.group_rate:
+        objects += _row(size, rng, int(rng.choice(style.rows)), style)
     for _ in range(60):
         if len(objects) >= wanted:
             break
-        candidate = _single(size, rng)
-        if _fits(candidate, objects, size, tolerance=float(rng.choice([0.0, 0.08, 0.2]))):
+        candidate = _single(size, rng, style)
+        if _fits(candidate, objects, size, tolerance=float(rng.choice(style.overlaps))):
             objects.insert(int(rng.integers(0, len(objects) + 1)), candidate)
-    instance_map, part_map, part_instance = _paint_objects(canvas, objects, rng)
+    instance_map, part_map, part_instance = _paint_objects(canvas, objects, rng, style.strength)
     image = _photograph(canvas, rng)
     class_index = tuple(placed.class_index for placed in objects)
     return _visible_only(Scene(image, instance_map, part_map, part_instance, class_index, ()))
 
 
-def _style(rng: np.random.Generator) -> _Style:
+def _look(rng: np.random.Generator, textured: float) -> _Look:
     hues = rng.uniform(size=_SLOTS)
     colours = [hsv_colour(hue, rng.uniform(0.35, 0.9), rng.uniform(0.35, 0.95)) for hue in hues]
-    textures = [TEXTURES[int(rng.integers(1, len(TEXTURES)))] if rng.uniform() < 0.35 else "plain" for _ in hues]
-    return _Style(np.stack(colours), tuple(textures), rng.uniform(-1, 1, 6), rng.uniform(0.15, 0.55))
+    textures = [TEXTURES[int(rng.integers(1, len(TEXTURES)))] if rng.uniform() < textured else "plain" for _ in hues]
+    return _Look(np.stack(colours), tuple(textures), rng.uniform(-1, 1, 6), rng.uniform(0.15, 0.55))
 
 
-def _jittered(style: _Style, rng: np.random.Generator) -> _Style:
-    proportions = np.clip(style.proportions + 0.15 * rng.standard_normal(6), -1, 1)
-    proportions[2] = style.proportions[2]  # chooses the kind of a tree's crown
-    colours = style.colours * (1 + 0.04 * rng.standard_normal()) + 5 * rng.standard_normal((_SLOTS, 3))
-    return replace(style, colours=np.clip(colours, 0, 255).astype(np.float32), proportions=proportions)
+def _jittered(look: _Look, rng: np.random.Generator) -> _Look:
+    proportions = np.clip(look.proportions + 0.15 * rng.standard_normal(6), -1, 1)
+    proportions[2] = look.proportions[2]  # chooses the kind of a tree's crown
+    colours = look.colours * (1 + 0.04 * rng.standard_normal()) + 5 * rng.standard_normal((_SLOTS, 3))
+    return replace(look, colours=np.clip(colours, 0, 255).astype(np.float32), proportions=proportions)
 
 
-def _radius(size: int, rng: np.random.Generator, limit: float = 0.25) -> float:
-    """Half the object's extent, log-uniform between 10 % and `limit` of the image side."""
-    return float(size * np.exp(rng.uniform(np.log(0.10), np.log(limit))))
+def _radius(size: int, rng: np.random.Generator, smallest: float, largest: float) -> float:
+    """Half the object's extent in pixels, log-uniform between two shares of the image's side."""
+    return float(size * np.exp(rng.uniform(np.log(smallest), np.log(largest))))
 
 
 def _place(
     class_index: int,
-    style: _Style,
+    look: _Look,
     centre: NDArray[np.float64],
     radius: float,
     turn: float,
     flip: bool,
     rng: np.random.Generator,
+    part_scale: float,
 ) -> _Placed:
-    parts = build_object(CLASS_NAMES[class_index], style.proportions, rng)
+    parts = build_object(CLASS_NAMES[class_index], look.proportions, rng)
+    if part_scale != 1:
+        parts = _with_parts_scaled(parts, part_scale)
     rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
-    scale = radius * np.array([-1.0 if flip else 1.0, 1.0]) * np.array([1 + 0.1 * style.proportions[5], 1.0])
+    scale = radius * np.array([-1.0 if flip else 1.0, 1.0]) * np.array([1 + 0.1 * look.proportions[5], 1.0])
     polygons = tuple(tuple(centre + (p * scale) @ rotation.T for p in part.polygons) for part in parts)
-    return _Placed(class_index, polygons, tuple(part.slot for part in parts), style)
+    return _Placed(class_index, polygons, tuple(part.slot for part in parts), look)
 
 
-def _single(size: int, rng: np.random.Generator) -> _Placed:
-    class_index, style = int(rng.integers(len(CLASS_NAMES))), _style(rng)
+def _with_parts_scaled(parts: list[Part], factor: float) -> list[Part]:
+    """All parts but the largest, scaled about their own centres."""
+    extents = [np.ptp(np.concatenate(part.polygons), axis=0).prod() for part in parts]
+    largest = int(np.argmax(extents))
+    return [part if place == largest else _scaled(part, factor) for place, part in enumerate(parts)]
+
+
+def _scaled(part: Part, factor: float) -> Part:
+    vertices = np.concatenate(part.polygons)
+    centre = (vertices.min(axis=0) + vertices.max(axis=0)) / 2
+    return replace(part, polygons=tuple(centre + factor * (polygon - centre) for polygon in part.polygons))
+
+
+def _single(size: int, rng: np.random.Generator, style: SceneStyle) -> _Placed:
+    class_index, look = int(rng.integers(len(CLASS_NAMES))), _look(rng, style.textured)
     centre, turn, flip = rng.uniform(0, size, 2), 0.15 * rng.standard_normal(), bool(rng.uniform() < 0.5)
-    return _place(class_index, style, centre, _radius(size, rng), turn, flip, rng)
+    radius = _radius(size, rng, *style.radius)
+    return _place(class_index, look, centre, radius, turn, flip, rng, style.part_scale)
 
 
-def _row(size: int, rng: np.random.Generator, count: int) -> list[_Placed]:
+def _row(size: int, rng: np.random.Generator, count: int, style: SceneStyle) -> list[_Placed]:
     """Touching or slightly overlapping objects of one class and look, side by side or one above the other."""
-    class_index, style = int(rng.integers(len(CLASS_NAMES))), _style(rng)
-    radius = _radius(size, rng, limit=0.46 / count)
+    class_index, look = int(rng.integers(len(CLASS_NAMES))), _look(rng, style.textured)
+    radius = _radius(size, rng, style.radius[0], 0.46 / count)
     turn, flip, axis = 0.08 * rng.standard_normal(), bool(rng.uniform() < 0.5), 0 if rng.uniform() < 0.75 else 1
     row: list[_Placed] = []
     for _ in range(count):
         scale = radius * float(np.exp(0.06 * rng.standard_normal()))
-        member = _place(class_index, _jittered(style, rng), np.zeros(2), scale, turn, flip, rng)
+        member = _place(class_index, _jittered(look, rng), np.zeros(2), scale, turn, flip, rng, style.part_scale)
         if row:
             before, own, overlap = row[-1].extent(), member.extent(), rng.uniform(0.04, 0.16)
             offset = 0.06 * radius * rng.standard_normal(2)
@@ -172,16 +190,16 @@ def _area(box: NDArray[np.float64]) -> float:
 
 
 def _paint_objects(
-    canvas: NDArray[np.float32], objects: list[_Placed], rng: np.random.Generator
+    canvas: NDArray[np.float32], objects: list[_Placed], rng: np.random.Generator, strength: float
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], tuple[int, ...]]:
     instance_map = np.zeros(canvas.shape[:2], np.uint8)
     part_map = np.zeros(canvas.shape[:2], np.uint8)
     part_instance: list[int] = []
     for index, placed in enumerate(objects):
-        style = placed.style
+        look = placed.look
         for polygons, slot in zip(placed.polygons, placed.slots, strict=True):
-            colour, texture = style.colours[slot], style.textures[slot]
-            painted = paint_part(canvas, polygons, colour, texture, rng, outline=style.outline)
+            colour, texture = look.colours[slot], look.textures[slot]
+            painted = paint_part(canvas, polygons, colour, texture, rng, outline=look.outline, strength=strength)
             part_instance.append(index)
             if painted is not None:
                 mask, window = painted

@@ -1,5 +1,6 @@
 """Rendered scenes: exact truth, the same for the same seed, and hard in the ways that were meant."""
 
+import hashlib
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from sapnet_pipe.data.scenes import dataset as seeds
 from sapnet_pipe.data.scenes.catalogue import build_object
 from sapnet_pipe.data.scenes.dataset import write_scene_dataset
 from sapnet_pipe.data.scenes.scene import Scene
+from sapnet_pipe.data.scenes.styles import NEW_STYLES, SceneStyle
 
 SEEDS = range(40)
 
@@ -27,6 +29,45 @@ def test_the_same_seed_gives_the_same_pixels(scenes: list[Scene]) -> None:
     assert np.array_equal(again.image, scenes[3].image)
     assert np.array_equal(again.instance_map, scenes[3].instance_map)
     assert not np.array_equal(again.image, scenes[4].image)
+
+
+def test_the_demos_scenes_are_those_of_before() -> None:
+    # The demo's figures and the tiny SAM's training rest on them.
+    content = hashlib.sha256()
+    for seed in (0, 7, seeds.DEMO_TRAIN[3], seeds.DEMO_TEST[7]):
+        scene = render_scene(seed)
+        content.update(scene.instance_map.tobytes())
+        content.update(scene.part_map.tobytes())
+    assert content.hexdigest()[:16] == "943e994b551c1c51"
+
+
+def test_the_new_styles_differ_in_groups_sizes_and_number() -> None:
+    crowded, sparse, small = (
+        [render_scene(seed, style=NEW_STYLES[name]) for seed in seeds.NEW_SETS[name][:30]]
+        for name in ("crowded", "sparse", "small")
+    )
+    assert objects(sparse) < objects([render_scene(seed) for seed in range(30)]) < objects(crowded)
+    assert median_area(small) < 1024 < median_area(sparse)
+    assert grouped(crowded) > 1.5 * grouped(sparse)
+
+
+def test_parts_are_scaled_about_their_own_centres_and_the_largest_stays() -> None:
+    plain, scaled = (render_scene(5, style=SceneStyle(part_scale=factor)) for factor in (1.0, 1.35))
+    assert plain.class_index == scaled.class_index
+    assert (plain.part_map != scaled.part_map).mean() > 0.01
+    assert (plain.instance_map > 0).sum() < (scaled.instance_map > 0).sum()
+
+
+def objects(scenes: list[Scene]) -> float:
+    return float(np.mean([len(scene.class_index) for scene in scenes]))
+
+
+def grouped(scenes: list[Scene]) -> float:
+    return float(np.mean([group >= 0 for scene in scenes for group in scene.group]))
+
+
+def median_area(scenes: list[Scene]) -> float:
+    return float(np.median(np.concatenate([np.bincount(scene.instance_map.ravel())[1:] for scene in scenes])))
 
 
 def test_every_instance_and_part_is_visible_and_numbered_densely(scenes: list[Scene]) -> None:
@@ -69,7 +110,7 @@ def test_objects_fill_about_their_frame(name: str) -> None:
 
 
 def test_seed_ranges_do_not_overlap() -> None:
-    ranges = [seeds.DEMO_TRAIN, seeds.DEMO_TEST, seeds.TINY_SAM_TEST, seeds.TINY_SAM_TRAIN]
+    ranges = [seeds.DEMO_TRAIN, seeds.DEMO_TEST, seeds.TINY_SAM_TEST, seeds.TINY_SAM_TRAIN, *seeds.NEW_SETS.values()]
     ordered = sorted(ranges, key=lambda r: r.start)
     assert all(before.stop <= after.start for before, after in pairwise(ordered))
 
