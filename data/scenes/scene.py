@@ -120,14 +120,14 @@ def _place(
 ) -> _Placed:
     parts = build_object(CLASS_NAMES[class_index], look.proportions, rng)
     if part_scale != 1:
-        parts = _with_parts_scaled(parts, part_scale)
+        parts = with_parts_scaled(parts, part_scale)
     rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
     scale = radius * np.array([-1.0 if flip else 1.0, 1.0]) * np.array([1 + 0.1 * look.proportions[5], 1.0])
     polygons = tuple(tuple(centre + (p * scale) @ rotation.T for p in part.polygons) for part in parts)
     return _Placed(class_index, polygons, tuple(part.slot for part in parts), look)
 
 
-def _with_parts_scaled(parts: list[Part], factor: float) -> list[Part]:
+def with_parts_scaled(parts: list[Part], factor: float) -> list[Part]:
     """All parts but the largest, scaled about their own centres."""
     extents = [np.ptp(np.concatenate(part.polygons), axis=0).prod() for part in parts]
     largest = int(np.argmax(extents))

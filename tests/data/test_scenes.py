@@ -11,10 +11,11 @@ from pycocotools.coco import COCO
 from sapnet_pipe.data.coco.instances import read_instances
 from sapnet_pipe.data.scenes import CLASS_NAMES, render_scene
 from sapnet_pipe.data.scenes import dataset as seeds
-from sapnet_pipe.data.scenes.catalogue import build_object
+from sapnet_pipe.data.scenes.catalogue import Part, build_object
 from sapnet_pipe.data.scenes.dataset import write_scene_dataset
-from sapnet_pipe.data.scenes.scene import Scene
-from sapnet_pipe.data.scenes.styles import NEW_STYLES, SceneStyle
+from sapnet_pipe.data.scenes.scene import Scene, with_parts_scaled
+from sapnet_pipe.data.scenes.shapes import rectangle
+from sapnet_pipe.data.scenes.styles import NEW_STYLES
 
 SEEDS = range(40)
 
@@ -52,10 +53,10 @@ def test_the_new_styles_differ_in_groups_sizes_and_number() -> None:
 
 
 def test_parts_are_scaled_about_their_own_centres_and_the_largest_stays() -> None:
-    plain, scaled = (render_scene(5, style=SceneStyle(part_scale=factor)) for factor in (1.0, 1.35))
-    assert plain.class_index == scaled.class_index
-    assert (plain.part_map != scaled.part_map).mean() > 0.01
-    assert (plain.instance_map > 0).sum() < (scaled.instance_map > 0).sum()
+    body, wheel = Part((rectangle(-1, -0.5, 1, 0.5),), 0), Part((rectangle(0.25, 0.25, 0.75, 0.75),), 3)
+    same, larger = with_parts_scaled([body, wheel], 2.0)
+    assert same is body
+    assert larger.polygons[0].tolist() == rectangle(0, 0, 1, 1).tolist()
 
 
 def objects(scenes: list[Scene]) -> float:
