@@ -14,7 +14,8 @@ from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.data.evaluation.objects import ObjectMatch
 
 _SMALL, _MEDIUM = 32**2, 96**2  # COCO's bounds on a mask's area in square pixels
-_TOUCH = 1.0  # pixels between the boxes of objects that count as one group
+_TOUCH = 1.0  # pixels between the boxes of objects that count as touching
+CROWD = 2  # others that touch an object which stands in a crowd
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,35 @@ class Quality:
     miou: float
     share_50: float
     share_75: float
+
+
+@dataclass(frozen=True)
+class ObjectOverlaps:
+    """How well each object that has a mask is covered, one entry per object, in the truth's order.
+
+    Attributes:
+        object_id: (N,) int64, id of the mask. image_id: (N,) int64, of the truth.
+        iou: (N,) float64, of the mask with the object. area: (N,) int64, of the object in square pixels.
+        touching: (N,) int64, how many other objects of any class come within a pixel of its box.
+        in_group: (N,) bool, whether one of them is of its own class.
+    """
+
+    object_id: NDArray[np.int64]
+    image_id: NDArray[np.int64]
+    iou: NDArray[np.float64]
+    area: NDArray[np.int64]
+    touching: NDArray[np.int64]
+    in_group: NDArray[np.bool_]
+
+    @property
+    def small(self) -> NDArray[np.bool_]:
+        """(N,) objects under 32 x 32 pixels."""
+        return self.area < _SMALL
+
+    @property
+    def crowded(self) -> NDArray[np.bool_]:
+        """(N,) objects that two or more others touch."""
+        return self.touching >= CROWD
 
 
 @dataclass(frozen=True)
@@ -60,6 +90,32 @@ class MaskQuality:
 def mask_quality(
     pred: Mapping[int, bytes], match: ObjectMatch, *, source: str | PathLike[str] = "labels"
 ) -> MaskQuality:
+    """Compare each mask with its true object; arguments and errors as `object_overlaps`."""
+    return summarise(object_overlaps(pred, match, source=source), match)
+
+
+def summarise(overlaps: ObjectOverlaps, match: ObjectMatch) -> MaskQuality:
+    """The means over all objects and by kind."""
+    iou, area, grouped = overlaps.iou, overlaps.area, overlaps.in_group
+    every = _quality(iou)
+    return MaskQuality(
+        miou=every.miou,
+        share_50=every.share_50,
+        share_75=every.share_75,
+        count=every.count,
+        by_size={
+            "small": _quality(iou[area < _SMALL]),
+            "medium": _quality(iou[(area >= _SMALL) & (area < _MEDIUM)]),
+            "large": _quality(iou[area >= _MEDIUM]),
+        },
+        by_group={"in_group": _quality(iou[grouped]), "alone": _quality(iou[~grouped])},
+        **match.counts(),
+    )
+
+
+def object_overlaps(
+    pred: Mapping[int, bytes], match: ObjectMatch, *, source: str | PathLike[str] = "labels"
+) -> ObjectOverlaps:
     """Compare each mask with its true object.
 
     Args:
@@ -76,29 +132,21 @@ def mask_quality(
         true_counts[annotation.annotation_id] = counts_of(annotation, image, file=truth.source)
     own_id = {true_id: object_id for object_id, true_id in match.found.items() if object_id in pred}
     matched = [annotation for annotation in objects if annotation.annotation_id in own_id]
-    rows = []
+    iou, area = [], []
     for annotation in matched:
         true_mask, image = true_counts[annotation.annotation_id], truth.images[annotation.image_id]
         object_id = own_id[annotation.annotation_id]
-        overlap = _iou(pred[object_id], true_mask, image, source, object_id)
-        rows.append((overlap, rle_area(true_mask, image.height, image.width)))
-    iou = np.array([row[0] for row in rows], np.float64)
-    area = np.array([row[1] for row in rows], np.int64)
-    grouped_ids = _ids_in_groups(objects, true_counts, truth.images)
-    grouped = np.array([annotation.annotation_id in grouped_ids for annotation in matched], np.bool_)
-    every = _quality(iou)
-    return MaskQuality(
-        miou=every.miou,
-        share_50=every.share_50,
-        share_75=every.share_75,
-        count=every.count,
-        by_size={
-            "small": _quality(iou[area < _SMALL]),
-            "medium": _quality(iou[(area >= _SMALL) & (area < _MEDIUM)]),
-            "large": _quality(iou[area >= _MEDIUM]),
-        },
-        by_group={"in_group": _quality(iou[grouped]), "alone": _quality(iou[~grouped])},
-        **match.counts(),
+        iou.append(_iou(pred[object_id], true_mask, image, source, object_id))
+        area.append(rle_area(true_mask, image.height, image.width))
+    neighbours = _neighbours(objects, true_counts, truth.images)
+    near = [neighbours[annotation.annotation_id] for annotation in matched]
+    return ObjectOverlaps(
+        object_id=np.array([own_id[annotation.annotation_id] for annotation in matched], np.int64),
+        image_id=np.array([annotation.image_id for annotation in matched], np.int64),
+        iou=np.array(iou, np.float64),
+        area=np.array(area, np.int64),
+        touching=np.array([count for count, _ in near], np.int64),
+        in_group=np.array([own for _, own in near], np.bool_),
     )
 
 
@@ -117,29 +165,29 @@ def _quality(iou: NDArray[np.float64]) -> Quality:
     return Quality(len(iou), float(iou.mean()), float((iou >= 0.5).mean()), float((iou >= 0.75).mean()))
 
 
-def _ids_in_groups(
+def _neighbours(
     objects: list[InstanceAnnotation], true_counts: Mapping[int, bytes], images: Mapping[int, ImageRecord]
-) -> set[int]:
-    """Ids of the objects whose box comes within a pixel of the box of another object of their class and image."""
-    families: dict[tuple[int, int], list[int]] = {}
-    boxes = {}
+) -> dict[int, tuple[int, bool]]:
+    """By id of each object how many others of its image touch its box, and whether one of them is of its class."""
+    by_image: dict[int, list[InstanceAnnotation]] = {}
     for annotation in objects:
-        image = images[annotation.image_id]
-        boxes[annotation.annotation_id] = rle_box(true_counts[annotation.annotation_id], image.height, image.width)
-        families.setdefault((annotation.image_id, annotation.category_id), []).append(annotation.annotation_id)
-    grouped: set[int] = set()
-    for family in families.values():
-        if len(family) > 1:
-            near = _near(np.stack([boxes[annotation_id] for annotation_id in family]))
-            grouped.update(np.array(family)[near].tolist())
-    return grouped
+        by_image.setdefault(annotation.image_id, []).append(annotation)
+    found = {}
+    for image_id, family in by_image.items():
+        size = images[image_id].height, images[image_id].width
+        near = _near(np.stack([rle_box(true_counts[annotation.annotation_id], *size) for annotation in family]))
+        classes = np.array([annotation.category_id for annotation in family])
+        own = (near & (classes[:, None] == classes)).any(axis=1)
+        for place, annotation in enumerate(family):
+            found[annotation.annotation_id] = int(near[place].sum()), bool(own[place])
+    return found
 
 
 def _near(boxes_xyxy: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """(N, 4) XYXY -> (N,) whether a box that is not empty comes within `_TOUCH` of another such box."""
+    """(N, 4) XYXY -> (N, N) whether two boxes that are not empty come within `_TOUCH` of each other; no box itself."""
     gap = boxes_xyxy[:, None, :2] - boxes_xyxy[None, :, 2:]
     near = (gap <= _TOUCH).all(axis=2)
     filled = boxes_xyxy[:, 2] > boxes_xyxy[:, 0]
-    pairs = near & near.T & filled[:, None] & filled[None, :]
+    pairs: NDArray[np.bool_] = near & near.T & filled[:, None] & filled[None, :]
     np.fill_diagonal(pairs, False)
-    return np.asarray(pairs.any(axis=1))
+    return pairs

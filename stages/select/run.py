@@ -17,6 +17,8 @@ from sapnet_pipe.data.bag_store.table import BagTable, baseline_choice
 from sapnet_pipe.data.coco.instances import InstanceDataset
 from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.data.evaluation.bag_overlaps import BagOverlaps, bag_overlaps
+from sapnet_pipe.data.evaluation.mask_quality import ObjectOverlaps, summarise
+from sapnet_pipe.data.evaluation.object_table import write_object_table
 from sapnet_pipe.data.labels.explanations import Selection, open_explanations
 from sapnet_pipe.stages.select.batches.bag_images import BagImages, group_images
 from sapnet_pipe.stages.select.config import TRAINED_METHODS, SelectConfig, for_frozen, for_method, oracle_without_truth
@@ -32,7 +34,7 @@ from sapnet_pipe.stages.training.devices import pick_device
 from sapnet_pipe.stages.training.distributed import is_main_process
 from sapnet_pipe.stages.training.failures import find_unreadable, unreadable_note
 from sapnet_pipe.stages.training.metric_log import MetricLog, metrics_size
-from sapnet_pipe.stages.training.run_files import EXPLANATIONS, PSEUDO_LABELS
+from sapnet_pipe.stages.training.run_files import EXPLANATIONS, OBJECTS, PSEUDO_LABELS
 
 FALLBACK = "sam-top1"
 
@@ -92,7 +94,7 @@ def run(
     resume: bool = False,
     quiet: bool = False,
 ) -> SelectSummary:
-    """Choose a mask for every point and write ``out/pseudo_labels.json``.
+    """Choose a mask for every point and write ``out/pseudo_labels.json``, with `truth` also ``out/objects.parquet``.
 
     Of several processes that `torchrun` started all train and select, and the first one measures and writes; in the
     summaries of the others there is no label.
@@ -114,7 +116,9 @@ def run(
     quality, labels = None, 0
     if outcome.selection is not None:
         if overlaps is not None:
-            quality = _quality(store, table, outcome.selection, overlaps)
+            compared = _compared(store, table, outcome.selection, overlaps)
+            quality = {name: summarise(of, overlaps.match).to_dict() for name, of in compared.items()}
+            write_object_table(out / OBJECTS, compared)
         info = _info(store, config, outcome)
         labels = export_labels(out / PSEUDO_LABELS, store, images, outcome.selection, outcome.source, info=info)
         _log_selection(out, outcome, outcome.selection, quality)
@@ -249,13 +253,15 @@ def _info(store: BagStore, config: SelectConfig, outcome: _Outcome) -> dict[str,
     return info | {"fallback": outcome.source, "fallback_reason": outcome.fallback}
 
 
-def _quality(store: BagStore, table: BagTable, selection: Selection, overlaps: BagOverlaps) -> dict[str, Any]:
-    """Mask quality of the selection and of what it is compared with, by name."""
+def _compared(
+    store: BagStore, table: BagTable, selection: Selection, overlaps: BagOverlaps
+) -> dict[str, ObjectOverlaps]:
+    """How well the selection, and what it is compared with, cover the objects, by name."""
     oracle = oracle_choice(table, overlaps.iou.astype(np.float32))
     choices = all_baselines(table) | {"chosen": selection.bag_index, "oracle": oracle}
     if selection.psm_index is not None:
         choices["psm"] = selection.psm_index
-    return {name: quality.to_dict() for name, quality in compare_choices(store, choices, overlaps.match).items()}
+    return compare_choices(store, choices, overlaps.match)
 
 
 def _training(learned: Learned, config: SelectConfig) -> dict[str, Any]:

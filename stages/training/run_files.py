@@ -14,6 +14,7 @@ CHECKPOINT = "checkpoints/last.pt"
 # select
 PSEUDO_LABELS = "pseudo_labels.json"
 EXPLANATIONS = "explain.parquet"
+OBJECTS = "objects.parquet"  # with a truth: how well each object is covered
 BACKBONE = "backbone.json"  # settings of the backbone, every `auto` resolved
 FEATURES = "features"  # of a frozen backbone, where they cannot lie beside the store
 
