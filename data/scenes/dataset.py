@@ -23,7 +23,15 @@ NEW_SETS = {
     style: range(start, start + 1_000_000)
     for style, start in zip(NEW_STYLES, range(4_000_000, 9_000_000, 1_000_000), strict=True)
 }
+_NEW_TEST = 500_000  # of each range the second half
 TINY_SAM_TRAIN = range(10_000_000, 20_000_000)
+
+
+def train_and_test_seeds(style: str) -> tuple[range, range]:
+    """The scene seeds of the demo, or of one of `NEW_STYLES`; KeyError for another name."""
+    if style == "demo":
+        return DEMO_TRAIN, DEMO_TEST
+    return NEW_SETS[style][:_NEW_TEST], NEW_SETS[style][_NEW_TEST:]
 
 
 def write_scene_dataset(

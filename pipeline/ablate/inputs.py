@@ -8,6 +8,7 @@ from sapnet_pipe.data.bag_store.filesystem import Location, parse_location
 from sapnet_pipe.data.bag_store.store import BagStore
 from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.data.files import read_json, sha256_file, write_json
+from sapnet_pipe.data.scenes.styles import NEW_STYLES
 from sapnet_pipe.pipeline.ablate.settings import AblateSettings
 from sapnet_pipe.pipeline.demo.scenes import DemoData
 from sapnet_pipe.pipeline.outputs import require_folder
@@ -78,12 +79,21 @@ def open_inputs(
     )
 
 
-def make_demo(out: Path, settings: AblateSettings, *, quiet: bool) -> DemoData:
-    """The demo's scenes, points and bags in ``out/demo``; what an interrupted run made is kept.
+def make_demo(out: Path, settings: AblateSettings, *, quiet: bool) -> dict[str, DemoData]:
+    """Scenes, points and bags: the demo's in ``out/demo`` under no name, or new sets by their names in ``out/sets``.
+
+    What an interrupted run made is kept.
 
     Raises: UserError if there are others there.
     """
-    demo = DemoData(out / "demo", settings, quiet)
+    if not settings.sets:
+        return {"": _made(DemoData(out / "demo", settings, quiet), settings)}
+    styles = list(NEW_STYLES)[: settings.sets]
+    return {style: _made(DemoData(out / "sets" / style, settings, quiet, style=style), settings) for style in styles}
+
+
+def _made(demo: DemoData, settings: AblateSettings) -> DemoData:
+    """Raises: UserError if the folder has other scenes."""
     record, file = settings.model_dump(include={"train_scenes", "test_scenes", "seed"}), demo.out / _SCENES
     if file.is_file():
         found = read_json(file)

@@ -1,7 +1,8 @@
-"""What the runs of an ablation found, by variant: mean, spread and standard error over the seeds."""
+"""What the runs of an ablation found, by variant: means, their spread over the seeds, and their evidence."""
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Annotated, Any, Literal
@@ -9,10 +10,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.evaluation.object_table import ObjectTable, read_object_table
 from sapnet_pipe.data.files import read_json, write_json
+from sapnet_pipe.pipeline.ablate.evidence import Covered, covered_by, row_evidence, step_evidence
 from sapnet_pipe.pipeline.ablate.plan import Plan
 from sapnet_pipe.pipeline.ablate.tasks import RunFolders, result_of
-from sapnet_pipe.stages.training.run_files import MANIFEST
+from sapnet_pipe.stages.training.run_files import MANIFEST, OBJECTS
 
 _FileName = Annotated[str, Field(pattern=r"^[^/\\\x00]+$", min_length=1)]
 
@@ -22,6 +25,7 @@ class PlannedFolders(BaseModel):
 
     variant: str
     seed: int
+    set: str = ""
     select: _FileName
     segment: _FileName | None
 
@@ -32,7 +36,7 @@ class PlanFile(BaseModel):
     ablation: str
     title: str
     compare: Literal["first", "previous"]
-    bags: str
+    bags: str | dict[str, str]
     variants: list[str]
     runs: list[PlannedFolders]
 
@@ -53,15 +57,19 @@ def plan_file(out: Path, name: str) -> Path:
     return out / f"{name}{PLAN_SUFFIX}"
 
 
-def write_plan(out: Path, plan: Plan, folders: Sequence[RunFolders], store: str) -> None:
-    """Write down what belongs to the table, so that it can be made again without the plan."""
-    rows = [{"variant": run.variant, "seed": run.seed, "select": run.select, "segment": run.segment} for run in folders]
+def write_plan(out: Path, plan: Plan, folders: Sequence[RunFolders], stores: Mapping[str, str]) -> None:
+    """Write down what belongs to the table, so that it can be made again without the plan.
+
+    Args:
+        stores: Fingerprint of the store of every set.
+    """
+    rows = [asdict(run) for run in folders]
     settings = plan.settings
     content = {
         "ablation": plan.name,
         "title": settings.title or plan.name,
         "compare": settings.compare,
-        "bags": store,
+        "bags": stores.get("", dict(stores)),
         "variants": [variant.name for variant in settings.variants],
         "runs": rows,
     }
@@ -72,36 +80,82 @@ def gather(out: Path, name: str) -> dict[str, Any]:
     """The figures of the ablation `name` in the folder `out`, from the manifests of its finished runs.
 
     Returns: as table.json has it: ``variants`` by name, in their order, each with ``seeds``, every seed's figure and
-        ``..._mean``, ``..._sd`` (of the sample) and ``..._sem`` of each; ``baselines``, the choices without training;
-        ``finished`` and ``runs``, counts. Figures of unfinished runs are missing.
-    Raises: UserError if the plan cannot be read.
+        ``..._mean``, ``..._sd`` (of the sample) and ``..._sem`` of each, and with ``evidence`` and ``step_evidence`` of
+        `pipeline.ablate.evidence` where the runs have their objects; of several sets a seed's figure is the mean over
+        them. ``baselines``, the choices without training; ``sets``, their names; ``finished`` and ``runs``, counts.
+        Figures of unfinished runs are missing.
+    Raises: UserError if the plan or a run cannot be read.
     """
     plan = _read_plan(plan_file(out, name))
-    found: dict[str, dict[int, dict[str, Any]]] = {variant: {} for variant in plan.variants}
-    baselines: dict[str, float] = {}
+    found: dict[str, dict[int, dict[str, dict[str, Any]]]] = {variant: {} for variant in plan.variants}
+    tables: dict[str, dict[str, list[ObjectTable]]] = {variant: {} for variant in plan.variants}
+    baselines: dict[str, dict[str, float]] = {}
     for run in plan.runs:
-        selected = result_of(out / "runs" / run.select)
+        folder = out / "runs" / run.select
+        selected = result_of(folder)
         segmented = None if run.segment is None else result_of(out / "runs" / run.segment)
         if selected is None or (run.segment is not None and segmented is None):
             continue
         try:
-            found[run.variant][run.seed] = {**run.model_dump(), **_figures(selected, segmented)}
+            figures = {**run.model_dump(), **_figures(selected, segmented)}
             fixed = {rule: float(selected["quality"][rule]["miou"]) for rule in _FIXED} if selected["quality"] else {}
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            file, problem = out / "runs" / run.select / MANIFEST, f"not the result of a run ({error!r})"
+            file, problem = folder / MANIFEST, f"not the result of a run ({error!r})"
             raise UserError(file, "result", run.variant, problem, "Move that run away, and run ablate again") from error
-        if len(fixed) and fixed["oracle"] >= baselines.get("oracle", 0.0):  # of several stores the fullest bags
-            baselines = fixed
+        found[run.variant].setdefault(run.seed, {})[run.set] = figures
+        if (folder / OBJECTS).is_file():
+            tables[run.variant].setdefault(run.set, []).append(read_object_table(folder / OBJECTS))
+        # Of several stores the fullest bags.
+        if fixed and fixed["oracle"] >= baselines.get(run.set, {}).get("oracle", 0.0):
+            baselines[run.set] = fixed
+    sets = list(dict.fromkeys(run.set for run in plan.runs))
+    pooled = {
+        variant: {seed: _over_sets(of, sets) for seed, of in by_seed.items() if len(of) == len(sets)}
+        for variant, by_seed in found.items()
+    }
+    rows = _rows(pooled, plan.compare)
+    _add_evidence(rows, tables, sets)
     return {
         "ablation": plan.ablation,
         "title": plan.title,
         "bags": plan.bags,
         "compare": plan.compare,
+        "sets": [name for name in sets if name],
         "runs": len(plan.runs),
-        "finished": sum(map(len, found.values())),
-        "variants": _rows(found, plan.compare),
-        "baselines": {rule: round(value, 6) for rule, value in baselines.items()},
+        "finished": sum(len(of) for by_seed in found.values() for of in by_seed.values()),
+        "variants": rows,
+        "baselines": {rule: round(fmean(of[rule] for of in baselines.values()), 6) for rule in _FIXED if baselines},
     }
+
+
+def _over_sets(figures: Mapping[str, Mapping[str, Any]], sets: Sequence[str]) -> dict[str, Any]:
+    """One seed's figures: the mean over the sets, of counts the sum; of one set its own."""
+    every = [figures[name] for name in sets]
+    merged = dict(every[0])
+    for name, value in every[0].items():
+        if isinstance(value, float):
+            known = [of[name] for of in every if of.get(name) is not None]
+            merged[name] = fmean(known)
+    merged["at_chance"] = sum(of["at_chance"] for of in every)
+    merged["restarts"] = sum(of["restarts"] for of in every)
+    merged["selects"] = [of["select"] for of in every]
+    return merged
+
+
+def _add_evidence(
+    rows: Mapping[str, dict[str, Any]], tables: Mapping[str, Mapping[str, Sequence[ObjectTable]]], sets: Sequence[str]
+) -> None:
+    """Errors over photographs and sets, for the rows whose runs have their objects on every set."""
+    covered: dict[str, dict[str, Covered]] = {}
+    for variant, row in rows.items():
+        made = {name: of for name in sets if (of := covered_by(tables[variant].get(name, ()))) is not None}
+        if len(made) < len(sets):
+            continue
+        covered[variant] = made
+        row["evidence"] = row_evidence(made)
+        other = row.get("compared_with")
+        if other in covered:
+            row["step_evidence"] = step_evidence(made, covered[other])
 
 
 def _read_plan(file: Path) -> PlanFile:
@@ -117,7 +171,7 @@ def _figures(selected: Mapping[str, Any], segmented: Mapping[str, Any] | None) -
     """The figures of one run; those it lacks are left out."""
     training = selected["training"] or {}
     figures: dict[str, Any] = {
-        "at_chance": bool(training.get("at_chance") or selected["fallback"]),
+        "at_chance": int(bool(training.get("at_chance") or selected["fallback"])),
         "restarts": len(training.get("restarts", ())),
     }
     if selected["quality"]:
@@ -146,7 +200,7 @@ def _rows(found: Mapping[str, Mapping[int, Mapping[str, Any]]], compare: str) ->
             row |= {name: [round(value, 6) for value in values], **_statistics(name, values)}
         row["at_chance"] = sum(run["at_chance"] for run in runs)
         row["restarts"] = sum(run["restarts"] for run in runs)
-        row["select_runs"] = [run["select"] for run in runs]
+        row["select_runs"] = [name for run in runs for name in run["selects"]]
         other = first if compare == "first" else previous
         if other is not None:
             row |= _step(by_seed, found[other], "ap" if names and "ap" in names else "miou") | {"compared_with": other}

@@ -17,9 +17,10 @@ from sapnet_pipe.pipeline.ablate.results import PLAN_SUFFIX, gather, plan_file, 
 from sapnet_pipe.pipeline.ablate.screening import agreement, agreement_line, with_features
 from sapnet_pipe.pipeline.ablate.table import markdown, write_tables
 from sapnet_pipe.pipeline.ablate.tasks import Task, do_task, make_tasks, result_of
+from sapnet_pipe.pipeline.demo.scenes import DemoData
 from sapnet_pipe.pipeline.report import Report
 
-_BEGUN = {"demo", "runs", "stores", "features"}  # what may be there before a plan is
+_BEGUN = {"demo", "sets", "runs", "stores", "features"}  # what may be there before a plan is
 
 
 def run_ablation(
@@ -44,23 +45,28 @@ def run_ablation(
     began = time.monotonic()
     _check_folder(out)
     _check_alone()
+    _check_sets(plan, demo=demo)
+
+    def validation(made: DemoData) -> tuple[Path | None, Path | None]:
+        if val_labels is not None or not plan.settings.segment_preset:
+            return val_labels, val_images
+        return made.test_truth, made.test_images
+
     with held_folder(out):
         if demo:
             if bags is not None or images is not None or truth is not None:
                 hint = "Leave out --bags, --images and --truth, or leave out --demo"
                 raise UserError("ablate", "--demo", "given", "which makes its own bags, photographs and truth", hint)
-            made = make_demo(out, plan.settings, quiet=quiet)
-            bags, images, truth = str(made.bags), made.train_images, made.train_truth
-            if plan.settings.segment_preset and val_labels is None:
-                val_labels, val_images = made.test_truth, made.test_images
-        _check_segments(plan, val_labels)
-        masks = {run.masks for run in plan.runs}
-        inputs = open_inputs(
-            bags, images, truth=truth, val_labels=val_labels, val_images=val_images, masks=masks, out=out
-        )
+            sets = {
+                name: _open(plan, out, str(made.bags), made.train_images, made.train_truth, *validation(made))
+                for name, made in make_demo(out, plan.settings, quiet=quiet).items()
+            }
+        else:
+            _check_segments(plan, val_labels)
+            sets = {"": _open(plan, out, bags, images, truth, val_labels, val_images)}
         if plan.frozen:
-            plan = with_features(plan, inputs, out, partial(_train_backbone, plan, quiet=quiet))
-        seconds, faults = _train(plan, inputs, out, quiet=quiet)
+            plan = with_features(plan, sets[""], out, partial(_train_backbone, plan, quiet=quiet))
+        seconds, faults = _train(plan, sets, out, quiet=quiet)
         figures, files = write_tables(out, plan.name)
         if faults:
             _refuse(faults, figures)
@@ -100,10 +106,25 @@ def _compared(out: Path, name: str, tables: Mapping[str, Mapping[str, Any]]) -> 
     return agreement(tables[whole] if whole in tables else gather(out, whole), tables[name])
 
 
-def _train(plan: Plan, inputs: Inputs, out: Path, *, quiet: bool) -> tuple[dict[str, Any], list[tuple[str, UserError]]]:
+def _open(
+    plan: Plan,
+    out: Path,
+    bags: str | None,
+    images: Path | None,
+    truth: Path | None,
+    val_labels: Path | None,
+    val_images: Path | None,
+) -> Inputs:
+    masks = {run.masks for run in plan.runs}
+    return open_inputs(bags, images, truth=truth, val_labels=val_labels, val_images=val_images, masks=masks, out=out)
+
+
+def _train(
+    plan: Plan, sets: Mapping[str, Inputs], out: Path, *, quiet: bool
+) -> tuple[dict[str, Any], list[tuple[str, UserError]]]:
     """Run what is not finished: seconds of every training of this call, and what could not be done."""
-    tasks, folders = make_tasks(plan, inputs, out)
-    write_plan(out, plan, folders, inputs.fingerprints["all"])
+    tasks, folders = make_tasks(plan, sets, out)
+    write_plan(out, plan, folders, {name: inputs.fingerprints["all"] for name, inputs in sets.items()})
     missing = [task for task in tasks if result_of(task.folder) is None]
     lanes = lanes_for(plan.settings.device, plan.settings.parallel)
     progress = Progress(plan, len(tasks), len(missing), min(len(lanes), max(1, len(missing))), quiet)
@@ -154,6 +175,17 @@ def _check_alone() -> None:
     if count > 1:
         hint = "Start it once without torchrun: it takes every GPU, a training each"
         raise UserError("ablate", "processes", count, "but it runs in one", hint)
+
+
+def _check_sets(plan: Plan, *, demo: bool) -> None:
+    count = plan.settings.sets
+    if count and not demo:
+        raise UserError(
+            "ablate", "sets", count, "but sets are rendered by --demo alone", "Add --demo, or leave them out"
+        )
+    if count and plan.frozen:
+        hint = "Leave out --frozen, or --sets"
+        raise UserError("ablate", "--frozen", "given", "which screens on one set", hint)
 
 
 def _check_segments(plan: Plan, val_labels: Path | None) -> None:

@@ -24,7 +24,7 @@ def with_features(plan: Plan, inputs: Inputs, out: Path, train: Callable[[Task],
         full = merged(plan.settings.select, {"frozen": {"enabled": False}})
         first = _resolved(plan, merged(full, {"seed": plan.settings.seed, "device": plan.settings.device}))
         alone = replace(plan, runs=[replace(plan.runs[0], **first, variant="backbone", masks="all", segment=None)])
-        (task,), _ = make_tasks(alone, inputs, out)
+        (task,), _ = make_tasks(alone, {"": inputs}, out)
         if result_of(task.folder) is None:
             train(task)
         found["weights"] = str(task.folder)

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field, field_validator
 
+from sapnet_pipe.data.scenes.styles import NEW_STYLES
 from sapnet_pipe.pipeline.demo.settings import SceneSettings
 from sapnet_pipe.pipeline.settings import Presets
 from sapnet_pipe.stages.flags import FLAG, MAX_SEED
@@ -48,6 +49,13 @@ class AblateSettings(SceneSettings, frozen=True, extra="forbid"):
     title: str = Field(default="", description="Heading of the table.")
     seeds: Annotated[Seeds, FLAG] = Field(
         default=5, description="How many seeds, from --seed on; in a file also a list of them."
+    )
+    sets: Annotated[int, FLAG] = Field(
+        default=0,
+        ge=0,
+        le=len(NEW_STYLES),
+        description="With --demo: so many sets of scenes by other generators, on which nothing was tuned, in place of "
+        "the demo's.",
     )
     compare: Literal["first", "previous"] = Field(default="first", description="Row that a row is compared with.")
     select_preset: Annotated[str, FLAG, Presets(SELECT_PRESETS)] = Field(

@@ -4,6 +4,7 @@ import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -52,31 +53,40 @@ class Task:
 
 @dataclass(frozen=True)
 class RunFolders:
-    """Where the selector of a run lies, and its segmenter if one follows; names below ``out/runs``."""
+    """Where the selector of a run lies, and its segmenter if one follows; names below ``out/runs``.
+
+    Attributes:
+        set: Name of the set of scenes, empty where there is one alone.
+    """
 
     variant: str
     seed: int
+    set: str
     select: str
     segment: str | None
 
 
-def make_tasks(plan: Plan, inputs: Inputs, out: Path) -> tuple[list[Task], list[RunFolders]]:
-    """The distinct trainings, selectors first, and the folders of every run.
+def make_tasks(plan: Plan, sets: Mapping[str, Inputs], out: Path) -> tuple[list[Task], list[RunFolders]]:
+    """The distinct trainings on every set of inputs, selectors first, and the folders of every run.
 
     Runs that agree in the store and all resolved settings share a training, also one of another ablation in `out`.
     """
     tasks: dict[str, Task] = {}
     following: dict[str, Task] = {}
     folders = []
-    for run in plan.runs:
+    for run, (name, inputs) in product(plan.runs, sets.items()):
         key, task = _select_task(plan, run, inputs, out / "runs")
-        task = tasks.setdefault(key, task)
+        task = tasks.setdefault(key, _on_set(task, name))
         segment = None
         if run.segment_config is not None and run.segment is not None:
             labels_key, segmenter = _segment_task(plan, run, task, key, inputs, out / "runs")
-            segment = following.setdefault(labels_key, segmenter).folder.name
-        folders.append(RunFolders(run.variant, run.seed, task.folder.name, segment))
+            segment = following.setdefault(labels_key, _on_set(segmenter, name)).folder.name
+        folders.append(RunFolders(run.variant, run.seed, name, task.folder.name, segment))
     return [*tasks.values(), *following.values()], folders
+
+
+def _on_set(task: Task, name: str) -> Task:
+    return replace(task, title=f"{name}, {task.title}") if name else task
 
 
 def result_of(folder: Path) -> dict[str, Any] | None:

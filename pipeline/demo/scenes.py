@@ -1,12 +1,13 @@
 """What the demo works on: rendered scenes, a point per object, and the bags that the tiny SAM makes of them."""
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sapnet_pipe.data.scenes.dataset import DEMO_TEST, DEMO_TRAIN, write_scene_dataset
+from sapnet_pipe.data.scenes.dataset import train_and_test_seeds, write_scene_dataset
+from sapnet_pipe.data.scenes.styles import DEMO, NEW_STYLES
 from sapnet_pipe.pipeline.commands.bags import MergeInputs, merge_bags
 from sapnet_pipe.pipeline.commands.generate_bags import GenerateBagsInputs, generate_bags
 from sapnet_pipe.pipeline.commands.points import PointsInputs, PointsSettings, make_points
@@ -18,11 +19,15 @@ from sapnet_pipe.stages.training.cores import available_cores
 
 @dataclass(frozen=True)
 class DemoData:
-    """The files of the folder `out`, and the steps that make them; equal settings give equal bytes."""
+    """The files of the folder `out`, and the steps that make them; equal settings give equal bytes.
+
+    `style` names the generator of the scenes: the demo's, or one of `NEW_STYLES`.
+    """
 
     out: Path
     settings: SceneSettings
     quiet: bool
+    style: str = field(default="demo", kw_only=True)
 
     @property
     def train_truth(self) -> Path:
@@ -55,9 +60,10 @@ class DemoData:
 
     def render(self) -> None:
         """Scenes with exact truth, and a point per object of the training scenes, which is written last."""
-        settings = self.settings
-        truth = write_scene_dataset(self.out / "train", DEMO_TRAIN[: settings.train_scenes], quiet=self.quiet)
-        write_scene_dataset(self.out / "test", DEMO_TEST[: settings.test_scenes], quiet=self.quiet)
+        settings, style = self.settings, NEW_STYLES.get(self.style, DEMO)
+        train, test = train_and_test_seeds(self.style)
+        truth = write_scene_dataset(self.out / "train", train[: settings.train_scenes], style=style, quiet=self.quiet)
+        write_scene_dataset(self.out / "test", test[: settings.test_scenes], style=style, quiet=self.quiet)
         points = PointsInputs(annotations=truth, out=self.points, quiet=True)
         make_points(points, PointsSettings(strategy="quasi-center", seed=settings.seed))
 

@@ -76,6 +76,27 @@ def test_a_step_is_the_mean_difference_between_runs_of_one_seed(work: Path) -> N
     assert rows["SAPNet with MPS"]["step_mean"] == 0
 
 
+def test_rows_have_errors_over_photographs_and_steps_a_paired_test(work: Path) -> None:
+    rows = read_json(work / "abl/plan.json")["variants"]
+    found, step = rows["SAPNet"]["evidence"], rows["SAPNet"]["step_evidence"]
+    assert found["miou"]["mean"] == pytest.approx(rows["SAPNet"]["miou_mean"], abs=1e-5)
+    assert found["miou"]["error"] > 0
+    assert step["mean"] == pytest.approx(rows["SAPNet"]["step_mean"], abs=1e-5)
+    assert 0 < step["p"] <= 1
+    assert rows["SAPNet with MPS"]["step_evidence"]["p"] == 1
+    assert "± is the standard error over photographs" in (work / "abl/plan.md").read_text()
+
+
+def test_runs_of_an_earlier_version_have_no_objects_and_no_error_over_photographs(work: Path) -> None:
+    for file in (work / "abl/runs").glob("*/objects.parquet"):
+        file.unlink()
+    assert run(shlex.split("report --run abl --quiet")) == 0
+    row = read_json(work / "abl/plan.json")["variants"]["SAPNet"]
+    assert "evidence" not in row
+    assert row["miou_sem"] >= 0
+    assert "over photographs" not in (work / "abl/plan.md").read_text()
+
+
 def test_variants_with_one_selector_train_it_once(work: Path) -> None:
     rows = read_json(work / "abl/plan.json")["variants"]
     assert rows["SAPNet"]["select_runs"] == rows["SAPNet with MPS"]["select_runs"]
@@ -173,7 +194,17 @@ def planned(name: str, **settings: object) -> Plan:
 def test_bundled_ablations_resolve(name: str) -> None:
     plan = planned(name, seeds=2, segment_preset="demo")
     assert len(plan.runs) == 2 * len(plan.settings.variants)
-    assert list(bundled_presets()) == ["beyond", "bms-k", "chain", "deviations", "negatives", "pdg-exponent", "recipe"]
+    assert list(bundled_presets()) == [
+        "beyond",
+        "bms-k",
+        "chain",
+        "deviations",
+        "evidence",
+        "mps",
+        "negatives",
+        "pdg-exponent",
+        "recipe",
+    ]
 
 
 def test_the_chain_is_the_papers() -> None:
@@ -220,6 +251,7 @@ MISTAKES = {
     "demo and bags": (f"{COMMAND} --demo", None, "--demo * Leave out --bags"),
     "foreign folder": (COMMAND.replace("--out abl", "--out images"), None, "--out * images * something else"),
     "no ablation": ("report --run images", None, "--run * images * no ablation * --out of an ablate"),
+    "sets without the demo": (f"{COMMAND} --sets 2", None, "sets = 2 * Add --demo"),
     "segmenters without truth": (f"{COMMAND} --segment-preset demo", None, "--val-labels * Give --val-labels"),
     "missing store": (COMMAND.replace("--bags bags", "--bags none"), None, "none"),
 }  # fmt: skip
@@ -250,6 +282,13 @@ def test_the_demo_makes_its_own_scenes_and_bags_and_goes_on_with_them(
     result = json.loads(capfd.readouterr().out)
     assert list(result["variants"]) == ["single MIL", "+ PDG", "+ PNPG/PRM", "+ BMS", "+ MPS"]
     assert len(list((tmp_path / "abl/runs").iterdir())) == 4
+    again = line.replace("--preset chain", "--preset evidence --sets 2").replace("--out abl", "--out new")
+    assert run(shlex.split(again)) == 0
+    result = json.loads(capfd.readouterr().out)
+    assert result["sets"] == ["crowded", "sparse"]
+    assert len(list((tmp_path / "new/runs").iterdir())) == 10
+    assert set(result["variants"]["sapnet-plus"]["evidence"]["miou"]["sets"]) == {"crowded", "sparse"}
+    assert "### By set" in (tmp_path / "new/evidence.md").read_text()
     more = line.replace("--preset chain", "--preset recipe --segment-preset demo --set segment.train.max_iterations=2")
     assert run(shlex.split(more)) == 0
     result = json.loads(capfd.readouterr().out)
