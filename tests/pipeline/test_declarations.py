@@ -56,7 +56,7 @@ def test_every_field_of_the_models_is_a_parameter_and_every_parameter_a_field(na
 def test_the_help_of_a_command_shows_all_that_its_models_declare(
     name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "4000")
+    monkeypatch.setenv("COLUMNS", "200")
     assert run([*name.split(), "-h"]) == 0
     printed = capsys.readouterr().out
     text, first_words = " ".join(printed.split()), {line.split()[0] for line in printed.splitlines() if line.strip()}
@@ -66,7 +66,7 @@ def test_the_help_of_a_command_shows_all_that_its_models_declare(
             assert row.flag not in first_words
             continue
         assert row.flag.replace("/", " / ") in text
-        assert row.description in text
+        assert row.description.replace("- ", "-") in text.replace("- ", "-")  # a line may end at a hyphen
         assert "|".join(row.choices) in text
 
 
