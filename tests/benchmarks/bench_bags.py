@@ -34,8 +34,8 @@ from sapnet_pipe.data.coco.instances import Category, ImageRecord
 from sapnet_pipe.data.files import write_bytes
 from sapnet_pipe.data.images import read_image
 from sapnet_pipe.data.points.point_set import PointSet, build_point_set
-from sapnet_pipe.data.scenes import render_scene
 from sapnet_pipe.data.scenes.dataset import DEMO_TRAIN
+from sapnet_pipe.data.scenes.scene import render_scene
 from sapnet_pipe.stages.bags.config import BagsConfig
 from sapnet_pipe.stages.bags.recipes import RECIPES, make_bag, prompt
 from sapnet_pipe.stages.bags.sam.adapter import EncodedImage

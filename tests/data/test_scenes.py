@@ -9,11 +9,10 @@ import pytest
 from pycocotools.coco import COCO
 
 from sapnet_pipe.data.coco.instances import read_instances
-from sapnet_pipe.data.scenes import CLASS_NAMES, render_scene
 from sapnet_pipe.data.scenes import dataset as seeds
-from sapnet_pipe.data.scenes.catalogue import Part, build_object
+from sapnet_pipe.data.scenes.catalogue import CLASS_NAMES, Part, build_object
 from sapnet_pipe.data.scenes.dataset import write_scene_dataset
-from sapnet_pipe.data.scenes.scene import Scene, with_parts_scaled
+from sapnet_pipe.data.scenes.scene import Scene, render_scene, with_parts_scaled
 from sapnet_pipe.data.scenes.shapes import rectangle
 from sapnet_pipe.data.scenes.styles import NEW_STYLES
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from sapnet_pipe.data.boxes import mask_to_box
-from sapnet_pipe.data.scenes import Scene, render_scene
 from sapnet_pipe.data.scenes.dataset import TINY_SAM_TRAIN
+from sapnet_pipe.data.scenes.scene import Scene, render_scene
 from sapnet_pipe.stages.bags.tiny_sam.model import IMAGE_SIZE
 
 TARGET_SIZE = IMAGE_SIZE // 2

@@ -10,8 +10,8 @@ from PIL import Image
 
 from sapnet_pipe.data.coco.instances import ImageRecord
 from sapnet_pipe.data.coco.masks import decode_masks
-from sapnet_pipe.data.scenes import render_scene
 from sapnet_pipe.data.scenes.dataset import TINY_SAM_TEST
+from sapnet_pipe.data.scenes.scene import render_scene
 from sapnet_pipe.stages.bags.recipes import RECIPES, Point, make_bag, prompt
 from sapnet_pipe.stages.bags.sam.adapter import SamOptions, load_sam
 from sapnet_pipe.stages.bags.sam.checkpoints import TINY_WEIGHTS

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from sapnet_pipe.data.scenes import render_scene
+from sapnet_pipe.data.scenes.scene import render_scene
 from sapnet_pipe.stages.bags.tiny_sam.model import build_tiny_sam
 from sapnet_pipe.stages.bags.tiny_sam.prompts import PromptDataset, draw_prompts, levels_at
 from sapnet_pipe.stages.bags.tiny_sam.train import hard_iou, learning_rate, mask_loss, train
