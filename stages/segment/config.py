@@ -20,7 +20,8 @@ class SegmentBackboneConfig(BackboneConfig, frozen=True, extra="forbid"):
         default=IMAGENET,
         min_length=1,
         description="imagenet (torchvision's, downloaded once), msra (Detectron2's, downloaded once, not verified), a "
-        "file with torchvision's key names or Detectron2's .pkl, or none (random).",
+        "file with torchvision's key names or Detectron2's .pkl, a run folder of select (its trunk, and its pyramid "
+        "where it is of the same kind), or none (random).",
     )
     fpn_norm: FpnNormName = Field(default="none", description="Normalisation of the pyramid.")
     stride_in_1x1: bool = Field(

@@ -18,7 +18,8 @@ def build_solov2(
     """Build the network.
 
     Args:
-        warn: Told when the weights want another `stride_in_1x1` than the settings have, or cannot be verified.
+        warn: Told when the weights want another `stride_in_1x1` than the settings have, or cannot be verified, and what
+            was taken of a selector's run.
         load: False where a checkpoint of the whole network follows.
     Returns: the network, and the backbone's settings with every ``auto`` replaced.
     Raises: UserError as `build_backbone`.
@@ -36,7 +37,7 @@ def _backbone(
 ) -> tuple[ResNetFpn, SegmentBackboneConfig]:
     """The backbone and its resolved settings; Detectron2's own weight files are loaded here."""
     pickled = is_pickled(config.weights)
-    trunk, resolved = build_backbone(config, load=load and not pickled)
+    trunk, resolved = build_backbone(config, load=load and not pickled, warn=warn)
     if not (load and pickled):
         return trunk, resolved
     weights = read_pickled_backbone(config.weights, config.name)

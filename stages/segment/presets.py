@@ -24,6 +24,7 @@ _R50_1X: Mapping[str, Any] = {
         "base_batch": _BATCH,
         "momentum": 0.9,
         "weight_decay": 1e-4,
+        "decay": "biases",
         "warmup_iterations": 500,
         "clip_norm": 35.0,
         "workers": 4,
@@ -34,13 +35,13 @@ _R50_1X: Mapping[str, Any] = {
 _R50_VOC: Mapping[str, Any] = {**_R50_1X, "train": {**_R50_1X["train"], "base_lr": _VOC_LR}}
 
 # Three times as long, falling at the same shares of it; short sides from 640 to 800, and no alternates.
-_R101_3X: Mapping[str, Any] = {
+_R50_3X: Mapping[str, Any] = {
     **_R50_1X,
-    "backbone": {"name": "resnet101", "weights": "imagenet"},
     "loss": {"mps_weight": 0.0},
     "image": {"short_sides": [640, 672, 704, 736, 768, 800], "long_side": 1333, "flip": True},
     "train": {**_R50_1X["train"], "epochs": 36},
 }
+_R101_3X: Mapping[str, Any] = {**_R50_3X, "backbone": {"name": "resnet101", "weights": "imagenet"}}
 
 # A few hundred photographs of one kind of thing on one small GPU: some thousand steps, and mostly the pretrained
 # backbone's work. SOLOv2's own rate (0.01 at 16): with one class the category loss is small and the masks set the pace.
@@ -100,6 +101,7 @@ _DEMO: Mapping[str, Any] = {
 ABOUT = (
     ("solov2-r50-1x", "the paper's, on COCO: ResNet-50, 12 epochs"),
     ("solov2-r50-voc", "the same with the paper's rate for VOC"),
+    ("solov2-r50-3x", "ResNet-50, 36 epochs, several scales"),
     ("solov2-r101-3x", "ResNet-101, 36 epochs, several scales"),
     ("small", "few photographs, on one small GPU: ResNet-50"),
     ("light", "few photographs, on a CPU: ResNet-18"),
@@ -108,6 +110,7 @@ ABOUT = (
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "solov2-r50-1x": _R50_1X,
     "solov2-r50-voc": _R50_VOC,
+    "solov2-r50-3x": _R50_3X,
     "solov2-r101-3x": _R101_3X,
     "small": _SMALL,
     "light": _LIGHT,

@@ -1,7 +1,9 @@
 """ResNet + FPN for both networks, from torchvision's parts and weights."""
 
+import logging
 import posixpath
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
 from urllib.error import URLError
@@ -25,8 +27,15 @@ from sapnet_pipe.stages.training.backbone_config import (
 )
 from sapnet_pipe.stages.training.checkpoint import load_tensors, unwrapped
 from sapnet_pipe.stages.training.resnet import ResNetTrunk, group_norm
+from sapnet_pipe.stages.training.selector_backbone import (
+    is_run_folder,
+    load_pyramid,
+    read_selector_backbone,
+    selector_config,
+)
 
 Config = TypeVar("Config", bound=BackboneConfig)
+_LOG = logging.getLogger(__name__)
 
 
 class ResNetFpn(nn.Module):
@@ -54,22 +63,33 @@ class ResNetFpn(nn.Module):
 
 
 def resolve_auto(config: Config) -> Config:
-    """Replace every ``auto`` by what it means with or without pretrained weights."""
+    """Replace every ``auto`` by what it means with or without pretrained weights, or by what a selector had."""
+    if config.norm != "auto" and config.freeze_stages >= 0:
+        return config
+    if is_run_folder(config.weights):
+        source = selector_config(Path(config.weights), config)
+        norm = config.norm if config.norm != "auto" else source.norm
+        freeze = config.freeze_stages if config.freeze_stages >= 0 else source.freeze_stages
+        return config.model_copy(update={"norm": norm, "freeze_stages": freeze})
     has_weights = config.weights != "none"
     norm = config.norm if config.norm != "auto" else ("frozen_bn" if has_weights else "gn")
     freeze = config.freeze_stages if config.freeze_stages >= 0 else (2 if has_weights else 0)
     return config.model_copy(update={"norm": norm, "freeze_stages": freeze})
 
 
-def build_backbone(config: Config, *, load: bool = True) -> tuple[ResNetFpn, Config]:
+def build_backbone(
+    config: Config, *, load: bool = True, warn: Callable[[str], None] = _LOG.warning
+) -> tuple[ResNetFpn, Config]:
     """Build the backbone that the settings ask for.
 
     Args:
         load: False where a checkpoint follows: nothing is read or downloaded.
+        warn: Told what was taken of a selector's run.
     Returns: the network, and the settings with every ``auto`` replaced.
     Raises: UserError as `build_resnet_fpn`.
     """
     resolved = resolve_auto(config)
+    from_run = load and is_run_folder(config.weights)
     network = build_resnet_fpn(
         resolved.name,
         fpn_channels=resolved.fpn_channels,
@@ -77,8 +97,15 @@ def build_backbone(config: Config, *, load: bool = True) -> tuple[ResNetFpn, Con
         norm=cast(NormName, resolved.norm),
         width=resolved.width,
         freeze_stages=resolved.freeze_stages,
-        weights=resolved.weights if load else None,
+        weights=resolved.weights if load and not from_run else None,
     )
+    if from_run:
+        source = read_selector_backbone(Path(config.weights), config)
+        load_trunk(network.trunk, source.trunk, str(source.folder))
+        whole = load_pyramid(network.fpn, source)
+        taken = "trunk and pyramid" if whole else "trunk; its pyramid is of another kind and starts from random weights"
+        same = f"backbone.fpn_channels={source.config.fpn_channels} and backbone.fpn_norm={source.config.fpn_norm}"
+        warn(f"started from the selector's {taken}" + ("." if whole else f" (the same: {same})."))
     return network, resolved
 
 

@@ -34,10 +34,12 @@ class BackboneConfig(BaseModel, frozen=True, extra="forbid"):
     weights: str = Field(
         default=IMAGENET,
         min_length=1,
-        description="imagenet (downloaded once), a file with torchvision's key names, or none (random).",
+        description="imagenet (downloaded once), a file with torchvision's key names, a run folder of select, or none "
+        "(random).",
     )
     norm: Literal["auto", NormName] = Field(
-        default="auto", description="Normalisation of the trunk; auto is frozen_bn with weights, gn without."
+        default="auto",
+        description="Normalisation of the trunk; auto: frozen_bn with weights, gn without, a run's own.",
     )
     freeze_stages: int = Field(
         default=-1,

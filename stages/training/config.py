@@ -37,7 +37,12 @@ class TrainConfig(BaseModel, frozen=True, extra="forbid"):
     base_batch: int = Field(default=4, gt=0, le=65_536, description="Batch that base_lr is meant for.")
     optimizer: Literal["sgd", "adamw"] = Field(default="sgd", description="SGD with momentum, or AdamW.")
     momentum: float = Field(default=0.9, ge=0, lt=1, description="Momentum of SGD.")
-    weight_decay: float = Field(default=1e-4, ge=0, le=1000, description="Weight decay; never on norms and biases.")
+    weight_decay: float = Field(default=1e-4, ge=0, le=1000, description="Weight decay.")
+    decay: Literal["weights", "biases", "all"] = Field(
+        default="weights",
+        description="What is decayed: the weights of convolutions and linear layers alone, their biases too (as "
+        "Detectron2 does), or norms as well (as MMDetection does).",
+    )
     warmup_iterations: int = Field(
         default=500, ge=0, le=1_000_000_000, description="Steps over which the learning rate rises linearly."
     )

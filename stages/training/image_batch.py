@@ -28,9 +28,16 @@ class ImageTransform(NamedTuple):
 
 
 def resize_transform(height: int, width: int, short: int, long: int, *, flip: bool = False) -> ImageTransform:
-    """The transform that brings the short side to `short` pixels, unless the long side would pass `long`."""
-    scale = min(short / min(height, width), long / max(height, width))
-    new_height, new_width = max(1, round(height * scale)), max(1, round(width * scale))
+    """The transform that brings the short side to `short` pixels, unless the long side would pass `long`.
+
+    Sizes are rounded as Detectron2's `ResizeShortestEdge` rounds them, to the pixel.
+    """
+    scale = short / min(height, width)
+    sides: tuple[float, float] = (short, scale * width) if height < width else (scale * height, short)
+    if max(sides) > long:
+        scale = long / max(sides)
+        sides = sides[0] * scale, sides[1] * scale
+    new_height, new_width = (max(1, int(side + 0.5)) for side in sides)
     return ImageTransform(new_height, new_width, new_width / width, new_height / height, flip)
 
 

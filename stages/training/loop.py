@@ -28,6 +28,7 @@ from sapnet_pipe.stages.training.step import Batch, LossFn, TrainStep
 __all__ = ["TrainConfig", "TrainResult", "lr_at", "resolve_length", "train"]
 
 OnStep = Callable[[int, dict[str, float]], None]
+_NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 
 
 @dataclass(frozen=True)
@@ -181,19 +182,28 @@ def _fabric(device: torch.device, config: TrainConfig) -> Fabric:
 
 
 def _optimizer(model: nn.Module, config: TrainConfig, device: torch.device) -> torch.optim.Optimizer:
-    """SGD or AdamW over what is trainable; vectors and scalars (norms, biases) are not decayed."""
-    trainable = [p for p in model.parameters() if p.requires_grad]
-    if not trainable:
+    """SGD or AdamW over what is trainable."""
+    groups = decay_groups(model, config)
+    if not groups:
         raise UserError("settings", "backbone", "all frozen", "nothing to train", "Freeze fewer stages")
-    groups = [
-        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    groups = [group for group in groups if group["params"]]
     fused = device.type in ("cpu", "cuda") and config.precision != "16-mixed"  # Fabric cannot clip fused fp16 steps
     if config.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=config.lr, fused=fused)
     return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, fused=fused)
+
+
+def decay_groups(model: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
+    """The trainable parameters in groups: weights, then what else is decayed (`TrainConfig.decay`), then the rest."""
+    of_norms = {id(p) for m in model.modules() if isinstance(m, _NORMS) for p in m.parameters(recurse=False)}
+    groups: list[list[nn.Parameter]] = [[], [], []]
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        is_bias = name.endswith("bias") and id(parameter) not in of_norms
+        decayed = config.decay == "all" or (config.decay == "biases" and is_bias)
+        groups[0 if parameter.ndim > 1 else 1 if decayed else 2].append(parameter)
+    decays = (config.weight_decay, config.weight_decay, 0.0)
+    return [{"params": group, "weight_decay": decay} for group, decay in zip(groups, decays, strict=True) if group]
 
 
 def _restore(fabric: Fabric, optim: Any, checkpoint: Checkpoint, path: Path) -> None:

@@ -135,7 +135,7 @@ def test_options_with_an_effect_are_shown() -> None:
 
 
 def test_help_says_a_word_of_every_preset() -> None:
-    for name, count in {"select": 4, "train-seg": 6, "ablate": 9}.items():
+    for name, count in {"select": 4, "train-seg": 7, "ablate": 9}.items():
         (row,) = [row for row in rows_of(name) if row.flag == "--preset"]
         assert len(row.choices) == count
         assert all(f"{choice}: " in row.description for choice in row.choices)

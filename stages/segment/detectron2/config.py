@@ -214,7 +214,9 @@ def _write_solver(solver: CfgNode, train: TrainConfig) -> None:
     length = train.max_iterations
     solver.MAX_ITER, solver.IMS_PER_BATCH, solver.BASE_LR = length, train.batch_size, train.lr
     solver.OPTIMIZER, solver.MOMENTUM = train.optimizer.upper(), train.momentum
-    solver.WEIGHT_DECAY, solver.WEIGHT_DECAY_NORM, solver.WEIGHT_DECAY_BIAS = train.weight_decay, 0.0, 0.0
+    solver.WEIGHT_DECAY = train.weight_decay
+    solver.WEIGHT_DECAY_NORM = train.weight_decay if train.decay == "all" else 0.0
+    solver.WEIGHT_DECAY_BIAS = 0.0 if train.decay == "weights" else train.weight_decay
     solver.WARMUP_ITERS, solver.WARMUP_FACTOR = train.warmup_iterations, train.warmup_factor
     solver.LR_SCHEDULER_NAME = COSINE if train.scheduler == "cosine" else MILESTONES
     solver.STEPS = tuple(sorted(math.ceil(m * length if m < 1 else m) for m in train.milestones))

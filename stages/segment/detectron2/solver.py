@@ -33,7 +33,11 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     if solver.CLIP_GRADIENTS.CLIP_TYPE != FULL_MODEL:
         return maybe_add_gradient_clipping(cfg, optimizer)
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    ordered = sorted((trained[name] for name in in_our_order(trained)), key=lambda parameter: parameter.ndim <= 1)
+    decayed = {id(p) for group in groups if group.get("weight_decay", solver.WEIGHT_DECAY) for p in group["params"]}
+    ordered = sorted(
+        (trained[name] for name in in_our_order(trained)),
+        key=lambda parameter: (parameter.ndim <= 1, parameter.ndim <= 1 and id(parameter) not in decayed),
+    )
     optimizer.register_step_pre_hook(_FullModelClip(ordered, solver.CLIP_GRADIENTS.CLIP_VALUE))
     return optimizer
 

@@ -3,8 +3,10 @@
 import pytest
 from pydantic import ValidationError
 
+from sapnet_pipe.pipeline.settings import resolve_settings
 from sapnet_pipe.stages.segment.config import HeadConfig, SegmentConfig
 from sapnet_pipe.stages.segment.presets import PRESETS
+from tests.places import ROOT
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
@@ -18,9 +20,12 @@ def test_presets_have_the_numbers_of_the_paper():
     assert one.train.lr / one.train.batch_size == pytest.approx(0.015 / 32)
     assert one.train.milestones == pytest.approx((8 / 12, 10 / 12))
     assert one.loss.mps_weight == 0.25
-    three = SegmentConfig.model_validate(PRESETS["solov2-r101-3x"])
-    assert three.image.short_sides == tuple(range(640, 801, 32))
-    assert three.loss.mps_weight == 0
+    for name in ("resnet50", "resnet101"):
+        three = SegmentConfig.model_validate(PRESETS[f"solov2-{name.replace('esnet', '')}-3x"])
+        assert three.backbone.name == name
+        assert three.image.short_sides == tuple(range(640, 801, 32))
+        assert three.train.epochs == 36
+        assert three.loss.mps_weight == 0
 
 
 @pytest.mark.parametrize(
@@ -49,3 +54,16 @@ def test_detectron2_options_are_told_from_settings_by_their_capitals():
     assert SegmentConfig.model_validate(config.model_dump()) == config
     with pytest.raises(ValidationError, match="proceses is neither 'processes' nor an option"):
         SegmentConfig.model_validate({"detectron2": {"proceses": 2}})
+
+
+def test_the_recipe_of_adelaidet_on_the_page_is_of_settings_that_exist():
+    page = (ROOT / "docs" / "engines.md").read_text(encoding="utf-8")
+    block = page.partition("## AdelaiDet's recipe")[2].partition("```sh")[2].partition("```")[0]
+    assignments = block.replace("\n", " ").split("--set ")[1:]
+    config = resolve_settings(
+        SegmentConfig, preset=PRESETS["solov2-r50-1x"], assignments=[text.strip() for text in assignments]
+    )
+    assert len(assignments) == 13
+    assert config.train.lr == 0.01
+    assert config.train.milestones == (60000, 80000)
+    assert config.backbone.stride_in_1x1

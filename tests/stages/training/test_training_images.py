@@ -56,3 +56,22 @@ def test_no_masks_and_no_images() -> None:
     assert transform_masks(np.zeros((0, 30, 40), bool), resize_transform(30, 40, 60, 100)).shape == (0, 60, 80)
     with pytest.raises(ValueError, match="at least one image"):
         batch_images([], [])
+
+
+def shortest_edge(height: int, width: int, short: int, long: int) -> tuple[int, int]:
+    """The sizes of Detectron2's ResizeShortestEdge."""
+    scale = short * 1.0 / min(height, width)
+    new_height, new_width = (short, scale * width) if height < width else (scale * height, short)
+    if max(new_height, new_width) > long:
+        shrink = long * 1.0 / max(new_height, new_width)
+        new_height, new_width = new_height * shrink, new_width * shrink
+    return int(new_height + 0.5), int(new_width + 0.5)
+
+
+@pytest.mark.parametrize("short", [640, 672, 800])
+def test_sizes_are_those_of_detectron2_to_the_pixel(short: int) -> None:
+    shapes = [(height, width) for height in range(97, 641, 17) for width in (333, 427, 480, 500, 601, 640)]
+    halves = [(640, 425), (500, 333), (427, 640), (1600, 1001)]
+    for height, width in shapes + halves:
+        found = resize_transform(height, width, short, 1333)
+        assert (found.height, found.width) == shortest_edge(height, width, short, 1333), (height, width)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.stages.training.checkpoint import load_checkpoint
-from sapnet_pipe.stages.training.loop import TrainConfig, TrainResult, train
+from sapnet_pipe.stages.training.loop import TrainConfig, TrainResult, decay_groups, train
 from sapnet_pipe.stages.training.run_files import CHECKPOINT
 from tests.places import child_environment
 
@@ -214,3 +214,22 @@ def test_losses_are_named_or_refused() -> None:
     assert sum_losses({"loss_a": torch.tensor(1.0), "loss_b": torch.tensor(2.0), "accuracy": torch.tensor(5.0)}) == 3
     with pytest.raises(ValueError, match="accuracy"):
         sum_losses({"accuracy": torch.tensor(1.0)})
+
+
+@pytest.mark.parametrize(
+    ("decay", "decayed"),
+    [
+        ("weights", {"0.weight", "3.weight"}),
+        ("biases", {"0.weight", "3.weight", "0.bias", "3.bias"}),
+        ("all", {"0.weight", "3.weight", "0.bias", "3.bias", "1.weight", "1.bias", "2.weight", "2.bias"}),
+    ],
+)
+def test_what_is_decayed_is_told_apart_by_kind(decay: str, decayed: set[str]) -> None:
+    model = nn.Sequential(nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2), nn.GroupNorm(1, 2), nn.Conv2d(2, 2, 1))
+    config = TrainConfig.model_validate({"weight_decay": 0.5, "decay": decay})
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    groups = decay_groups(model, config)
+    found = {names[id(p)]: group["weight_decay"] for group in groups for p in group["params"]}
+    assert found.keys() == set(names.values())
+    assert {name for name, value in found.items() if value} == decayed
+    assert set(found.values()) <= {0.0, 0.5}
