@@ -33,6 +33,19 @@ class UserError(Exception):
         return type(self), (self.file, self.field, self.value, self.problem, self.hint)
 
 
+class SettingError(ValueError):
+    """A setting that does not go with another; raised by validators of a whole settings model.
+
+    Args:
+        field: The setting, under the names of the model that checks it: ``completeness.enabled``.
+        value, problem, hint: As those of `UserError`.
+    """
+
+    def __init__(self, field: str, value: object, problem: str, hint: str) -> None:
+        self.field, self.value, self.problem, self.hint = field, value, problem, hint
+        super().__init__(f"{field} = {value}, {problem}. {hint}")
+
+
 @dataclass(frozen=True, slots=True)
 class FaultKind:
     """One kind of fault.

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from pydantic import BaseModel
@@ -16,6 +17,7 @@ from sapnet_pipe.data.files import disk_errors, read_json, write_bytes, write_js
 from sapnet_pipe.data.folder_lock import contents, held_folder
 from sapnet_pipe.pipeline.machine_faults import machine_fault
 from sapnet_pipe.pipeline.settings import read_toml, to_toml
+from sapnet_pipe.stages.flags import Flag
 from sapnet_pipe.stages.training.backbone_config import IMAGENET
 from sapnet_pipe.stages.training.run_files import CONFIG, MANIFEST, METRICS
 
@@ -35,6 +37,9 @@ MAY_CHANGE = {
     "train.workers": "",
     "test.workers": "",
 }
+
+MOST_NAMED = 6
+"""Changed settings that an error names one by one."""
 
 
 @dataclass(frozen=True)
@@ -184,11 +189,12 @@ def _check_same_settings(file: Path, settings: BaseModel) -> tuple[str, ...]:
     # A setting that this version has and the run's did not was what its default says.
     before = _flat(type(settings)().model_dump(mode="json")) | _of_today(_flat(read_toml(file)))
     now = _flat(settings.model_dump(mode="json"))
-    changed = [name for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)]
+    names = sorted(before.keys() | now.keys(), key=lambda name: ("." in name, name))  # the method and the seed first
+    changed = [name for name in names if before.get(name) != now.get(name)]
     fixed = [name for name in changed if name not in MAY_CHANGE]
     if fixed:
         name = fixed[0]
-        began = " ".join(f"--set {key}={_as_argument(before[key])}" for key in fixed if key in before)
+        began = _as_it_began(file, {key: before[key] for key in fixed if key in before}, settings)
         hint = (
             f"A changed setting needs a new folder; to go on as it began add {began}"
             if began
@@ -202,13 +208,31 @@ def _check_same_settings(file: Path, settings: BaseModel) -> tuple[str, ...]:
     )
 
 
+def _as_it_began(file: Path, values: Mapping[str, Any], settings: BaseModel) -> str:
+    """The options that give a run its settings again; the run's own file, where they are many (another preset)."""
+    in_file = {} if len(values) <= MOST_NAMED else _flat(read_toml(file))
+    flags = {
+        name: any(isinstance(mark, Flag) for mark in field.metadata)
+        for name, field in type(settings).model_fields.items()
+    }
+    options = [f"--config {quote(str(file))}"] if in_file else []
+    for key, value in values.items():
+        if flags.get(key) and not isinstance(value, bool):  # a flag that is given wins over --set and --config
+            options.append(f"--{key.replace('_', '-')} {quote(str(value))}")
+        elif in_file.get(key) != value:
+            options.append(f"--set {key}={_as_argument(value)}")
+    return " ".join(options)
+
+
 def _of_today(before: dict[str, Any]) -> dict[str, Any]:
     """The settings of a run of an earlier version under the names and meanings of today."""
     if before.get("backbone.weights") == "auto":  # backbone.json says what they were
         before["backbone.weights"] = IMAGENET
     if "prm.prior" in before and "prm.beta" not in before:  # of `select`, before sapnet was the paper's alone
         before["prm.beta"] = False
-        if before.get("method") == "sapnet" and (before["completeness.enabled"] or before["assignment.enabled"]):
+        if before.get("method") == "sapnet" and (
+            before.get("completeness.enabled") or before.get("assignment.enabled")
+        ):
             before["method"] = "sapnet-plus"
     return before
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import tomli_w
 from pydantic import BaseModel, ValidationError
 
-from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.errors import SettingError, UserError
 from sapnet_pipe.data.files import reading
 
 if sys.version_info >= (3, 11):
@@ -126,12 +126,17 @@ def _parsed(raw: str) -> Any:
 
 def _named(error: ValidationError, origin: Mapping[str, str], model: type[BaseModel]) -> UserError:
     fault = error.errors()[0]
-    field = ".".join(str(part) for part in fault["loc"]) or "settings"
+    cause = fault.get("ctx", {}).get("error")
+    between = cause if isinstance(cause, SettingError) else None  # which of several settings it is about
+    names = [*(str(part) for part in fault["loc"]), *([between.field] if between else [])]
+    field = ".".join(names) or "settings"
     source = next((origin[name] for name in _prefixes(field) if name in origin), "settings")
     if fault["type"] == "extra_forbidden":
-        names = _siblings(model, [str(part) for part in fault["loc"][:-1]])
-        return UserError(source, field, fault["input"], "no such setting", f"Known here: {', '.join(names)}")
+        known = _siblings(model, [str(part) for part in fault["loc"][:-1]])
+        return UserError(source, field, fault["input"], "no such setting", f"Known here: {', '.join(known)}")
     others = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if between is not None:
+        return UserError(source, field, between.value, f"{between.problem}{others}", between.hint)
     problem = fault["msg"].removeprefix("Value error, ").rstrip(".")
     return UserError(source, field, fault["input"], f"{problem}{others}", "Correct this setting")
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
-from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.errors import SettingError, UserError
 from sapnet_pipe.stages.flags import FLAG, Device, MaxFailureRate, Seed
 from sapnet_pipe.stages.select.frozen.config import FrozenConfig
 from sapnet_pipe.stages.training.backbone_config import BackboneConfig
@@ -210,7 +210,16 @@ class SelectConfig(BaseModel, frozen=True, extra="forbid"):
         """The name of the paper's method never covers an addition to it."""
         added = next((name for name in ("completeness", "assignment") if getattr(self, name).enabled), None)
         if added is not None and self.method == "sapnet":
-            raise ValueError(f"{added}.enabled goes beyond the paper's sapnet: give --method sapnet-plus with it")
+            hint = "Give --method sapnet-plus with it"
+            raise SettingError(f"{added}.enabled", True, "which goes beyond the paper's sapnet", hint)
+        return self
+
+    @model_validator(mode="after")
+    def _mining_has_its_module(self) -> "SelectConfig":
+        """Mining after a module that is switched off would mine nothing, and never say so."""
+        if self.bms.enabled and self.bms.after == "prm" and not self.prm.enabled:
+            hint = "Choose psm or both, or switch box mining off (--set bms.enabled=false)"
+            raise SettingError("bms.after", "prm", "but PRM is switched off (prm.enabled), so nothing is mined", hint)
         return self
 
 

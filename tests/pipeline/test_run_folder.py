@@ -11,9 +11,11 @@ from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.data.files import read_json, write_json
 from sapnet_pipe.data.folder_lock import held_folder
 from sapnet_pipe.pipeline.run_folder import MAY_CHANGE, RunFolder, open_run
+from sapnet_pipe.pipeline.settings import resolve_settings
 from sapnet_pipe.pipeline.settings_table import settings_table
 from sapnet_pipe.stages.segment.config import SegmentConfig
 from sapnet_pipe.stages.select.config import SelectConfig
+from sapnet_pipe.stages.select.presets import PRESETS
 from sapnet_pipe.stages.training.config import TrainConfig
 
 
@@ -89,8 +91,27 @@ def test_resume_names_the_changed_setting(tmp_path: Path) -> None:
 def test_resume_says_how_to_go_on_as_the_run_began(tmp_path: Path) -> None:
     _run(tmp_path / "run", settings=SelectConfig())
     now = SelectConfig.model_validate({"prm": {"beta": False}, "seed": 3})
-    with pytest.raises(UserError, match=r"to go on as it began add --set prm\.beta=true --set seed=0"):
+    with pytest.raises(UserError, match=r"seed = 0, .* to go on as it began add --seed 0 --set prm\.beta=true\.$"):
         _run(tmp_path / "run", resume=True, settings=now)
+
+
+def test_a_run_of_another_method_is_named_by_its_method_and_by_options_that_work(tmp_path: Path) -> None:
+    _run(tmp_path / "run", settings=SelectConfig())
+    with pytest.raises(UserError, match=r"method = sapnet, but now it is 'sapnet-plus'") as caught:
+        _run(tmp_path / "run", resume=True, settings=SelectConfig.model_validate({"method": "sapnet-plus"}))
+    words = str(caught.value).partition("add --method sapnet ")[2].rstrip(".").split()
+    again = resolve_settings(SelectConfig, assignments=words[1::2], flags={"method": "sapnet"})
+    _run(tmp_path / "run", resume=True, settings=again)
+
+
+def test_resume_under_another_preset_points_at_the_settings_of_the_run(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    _run(run, settings=resolve_settings(SelectConfig, preset=PRESETS["demo"]))
+    with pytest.raises(UserError) as caught:
+        _run(run, resume=True, settings=resolve_settings(SelectConfig, preset=PRESETS["voc"]))
+    assert str(caught.value).endswith(f"to go on as it began add --config {run / 'config.toml'}.")
+    again = resolve_settings(SelectConfig, preset=PRESETS["voc"], file=run / "config.toml")
+    _run(run, resume=True, settings=again)
 
 
 @pytest.mark.parametrize(("plus", "method"), [(True, "sapnet-plus"), (False, "sapnet")])

@@ -3,6 +3,8 @@
 import pytest
 from pydantic import ValidationError
 
+from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.pipeline.settings import resolve_settings
 from sapnet_pipe.stages.select.config import PdgConfig, SelectConfig
 from sapnet_pipe.stages.select.presets import PRESETS
 
@@ -60,5 +62,19 @@ def test_what_is_set_wins_over_what_sapnet_plus_has() -> None:
 
 @pytest.mark.parametrize("addition", ["completeness", "assignment"])
 def test_an_addition_cannot_go_by_the_papers_name(addition: str) -> None:
-    with pytest.raises(ValidationError, match=f"{addition}.enabled goes beyond the paper's sapnet: .* sapnet-plus"):
+    with pytest.raises(ValidationError, match=f"{addition}.enabled = True, which goes beyond the paper's sapnet"):
         SelectConfig.model_validate({addition: {"enabled": True}})
+
+
+def test_mining_after_a_module_that_is_off_is_refused() -> None:
+    with pytest.raises(UserError, match=r"--set: bms\.after = prm, but PRM is switched off .* psm or both"):
+        resolve_settings(SelectConfig, assignments=["bms.after=prm", "prm.enabled=false"])
+    assert not resolve_settings(SelectConfig, assignments=["prm.enabled=false"]).prm.enabled
+
+
+def test_the_refused_addition_is_named_with_the_method_that_has_it() -> None:
+    with pytest.raises(UserError) as caught:
+        resolve_settings(SelectConfig, assignments=["assignment.enabled=true"])
+    assert str(caught.value) == (
+        "--set: assignment.enabled = True, which goes beyond the paper's sapnet. Give --method sapnet-plus with it."
+    )
