@@ -70,3 +70,37 @@ def test_every_command_and_every_flag_is_in_the_tables() -> None:
         rows = [row for row in input_rows(entry.load()) if row.key not in Inputs.model_fields]
         flags = {flag for row in [*rows, *flag_rows(entry.load())] for flag in row.flag.split("/")}
         assert {flag for flag in flags - {"", "--device", "--seed"} if f"`{flag}`" not in TABLES} == set()
+
+
+def flags_of(name: str) -> set[str]:
+    rows = [*input_rows(COMMANDS[name].load()), *flag_rows(COMMANDS[name].load())]
+    return {flag for row in rows for flag in row.flag.split("/")} | {"--config", "--set", "--help"}
+
+
+def named_flags(text: str) -> list[tuple[str, str]]:
+    """Every command that a page gives with a flag, in the text or in a block: ``select --draw``."""
+    code = re.findall(r"`([^`\n]+)`", text) + re.findall(
+        r"^.*sapnet-pipe .*$", text.replace("\\\n", " "), flags=re.MULTILINE
+    )
+    found = []
+    for piece in code:
+        words = piece.partition("sapnet-pipe ")[2] if "sapnet-pipe " in piece else piece
+        name = next((name for name in sorted(COMMANDS, key=len, reverse=True) if words.startswith(f"{name} ")), None)
+        if name is not None:
+            found += [(name, flag) for flag in re.findall(r"(?<=\s)--[a-z][a-z-]*", words.partition("#")[0])]
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=of_repository)
+def test_every_flag_that_a_page_gives_to_a_command_is_one_of_it(page: Path) -> None:
+    if page.name == "CHANGELOG.md":
+        return
+    named = named_flags(page.read_text(encoding="utf-8"))
+    assert [pair for pair in named if pair[1] not in flags_of(pair[0])] == []
+
+
+def test_a_flag_that_a_command_has_not_is_found_in_the_text_and_in_a_block() -> None:
+    assert named_flags("draw (`ablate --draw`)") == [("ablate", "--draw")]
+    assert named_flags("    sapnet-pipe ablate --draw x  # --not") == [("ablate", "--draw")]
+    assert "--draw" in flags_of("select")
+    assert "--draw" not in flags_of("ablate")
