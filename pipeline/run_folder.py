@@ -178,7 +178,8 @@ def _check_same_run(path: Path, wanted: Mapping[str, Any], settings: BaseModel, 
         before = inputs.get(name) if isinstance(inputs, dict) else None
         if before != fingerprint:
             problem = f"but {name} is now {fingerprint[:12]}"
-            raise UserError(file, f"inputs.{name}", before, problem, "Give the same input, or choose a new folder")
+            hint = "Give the same input" if before else f"Leave {name} out, as the run began"
+            raise UserError(file, f"inputs.{name}", before, problem, f"{hint}, or choose a new folder")
     if not (path / CONFIG).exists() and not _has_learnt(path):
         return ()  # killed before it wrote them
     return _check_same_settings(path / CONFIG, settings)

@@ -136,6 +136,18 @@ def test_resume_names_the_changed_input(tmp_path: Path) -> None:
         _run(tmp_path / "run", resume=True, bags="xyz")
 
 
+def test_an_input_that_the_run_began_without_is_to_be_left_out(tmp_path: Path) -> None:
+    inputs = {"bags": "abc"}
+    with open_run(tmp_path, command="select", settings=Settings(), inputs=inputs, seed=0, resume=False):
+        pass
+    later = {**inputs, "truth": "xyz"}
+    with (
+        pytest.raises(UserError, match=r"Leave truth out, as the run began, or choose a new folder"),
+        open_run(tmp_path, command="select", settings=Settings(), inputs=later, seed=0, resume=True),
+    ):
+        pass
+
+
 def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("x")
     with pytest.raises(UserError, match="a file, not a folder"):
