@@ -247,7 +247,9 @@ class _Job:
 
 def _info(store: BagStore, config: SelectConfig, outcome: _Outcome) -> dict[str, Any]:
     """What the label file says of itself."""
-    info = {"method": config.method, "seed": config.seed, "bags": store.fingerprint}
+    info: dict[str, Any] = {"method": config.method, "seed": config.seed, "bags": store.fingerprint}
+    if outcome.learned is not None and config.frozen.enabled:  # screening is not the method in full
+        info["frozen"] = True
     if outcome.fallback is None:
         return info
     return info | {"fallback": outcome.source, "fallback_reason": outcome.fallback}

@@ -1,5 +1,6 @@
 """Training on frozen features: what they are, where they are kept, and that heads learn from them."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -78,6 +79,8 @@ def test_the_backbone_of_a_run_can_be_taken(tmp_path: Path) -> None:
     weights = {"frozen__weights": str(tmp_path / "full"), "frozen__cache": str(tmp_path / "kept")}
     for name, seed in (("a", 0), ("b", 1)):
         run(store, images, _made(tmp_path / name), toy_config(**SHORT, **weights, seed=seed), quiet=True)
+    screened = [json.loads((tmp_path / name / "pseudo_labels.json").read_text())["info"] for name in ("full", "a")]
+    assert [info.get("frozen", False) for info in screened] == [False, True]
     assert len(list((tmp_path / "kept").iterdir())) == 1
 
 
