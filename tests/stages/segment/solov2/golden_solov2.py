@@ -12,6 +12,7 @@ from sapnet_pipe.stages.segment.solov2.heads import InstanceHead, MaskHead
 from sapnet_pipe.stages.segment.solov2.inference import Decoding, boxes_of_masks, find_candidates, full_masks
 from sapnet_pipe.stages.segment.solov2.model import Predictions, SOLOv2
 from sapnet_pipe.stages.segment.solov2.targets import ImageTargets, build_targets
+from tests.golden_record import Recorded
 from tests.places import GOLDEN
 
 FOLDER = GOLDEN / "solov2"
@@ -28,7 +29,7 @@ Golden = dict[str, NDArray[Any]]
 def load(name: str) -> Golden:
     """All arrays of a file."""
     with np.load(FOLDER / f"{name}.npz", allow_pickle=False) as content:
-        return {key: content[key] for key in content.files}
+        return Recorded(f"solov2/{name}", {key: content[key] for key in content.files})
 
 
 def tensor(array: NDArray[Any]) -> Tensor:
@@ -70,7 +71,7 @@ def model_of(weights: Golden, features: dict[str, Tensor], **settings: Any) -> S
     mask_head = MaskHead(in_channels=32, channels=options["mask_channels"], num_masks=32, norm=norm)
     backbone = GivenFeatures(features)
     model = SOLOv2(backbone, head, mask_head, instance_features=FEATURES, instance_strides=STRIDES)
-    model.load_state_dict({key[3:]: tensor(value) for key, value in weights.items() if key.startswith("sd/")})
+    model.load_state_dict({key[3:]: tensor(weights[key]) for key in weights if key.startswith("sd/")})
     return model
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import interpolate
 
 from sapnet_pipe.stages.segment.config import NmsKernel
 from sapnet_pipe.stages.segment.solov2 import inference
@@ -54,6 +55,32 @@ def test_decoding_equals_the_golden_results(run):
         _assert_equal(found[image], INFERENCE, f"{run}/img{image}")
 
 
+def _as_the_reference_stretches(probabilities: torch.Tensor, size: tuple[int, int], output: tuple[int, int]):
+    """Masks enlarged by ceil(image height / map height), where the map is always a quarter of the padded batch."""
+    height, width = size
+    ratio = -(-height // probabilities.shape[1])
+    enlarged = tuple(ratio * side for side in probabilities.shape[1:])
+    whole = interpolate(probabilities[None], enlarged, mode="bilinear", align_corners=False)[:, :, :height, :width]
+    return interpolate(whole, output, mode="bilinear", align_corners=False)[0] > 0.5
+
+
+def test_small_images_of_a_batch_have_the_golden_scores_and_masks_that_are_not_stretched():
+    run = "quirk_ratio"
+    sizes = [tuple(size) for size in INFERENCE[f"{run}/image_sizes"].tolist()]
+    with torch.no_grad():
+        candidates = find_candidates(predictions_of(INFERENCE), STRIDES, _decoding(INFERENCE["gaussian_same/params"]))
+    for image, (best, size) in enumerate(zip(candidates, sizes, strict=True)):
+        prefix = f"{run}/img{image}"
+        torch.testing.assert_close(best.scores, tensor(INFERENCE[f"{prefix}/scores"]), atol=1e-5, rtol=0)
+        assert best.classes.tolist() == INFERENCE[f"{prefix}/classes"].tolist()
+        output = tuple(INFERENCE[f"{prefix}/ori_size"].tolist())
+        expected = unpack(INFERENCE[f"{prefix}/masks"], INFERENCE[f"{prefix}/mask_shape"]).astype(bool)
+        stretched = _as_the_reference_stretches(best.probabilities, size, output)
+        assert np.logical_xor(stretched.numpy(), expected).sum((1, 2)).max() <= 3
+        ours = full_masks(best.probabilities, size, output, 0.5)
+        assert np.logical_xor(ours.numpy(), expected).sum() > 100
+
+
 def test_chunks_of_candidates_change_nothing(monkeypatch):
     whole = find_candidates(predictions_of(INFERENCE), STRIDES, Decoding(nms_pre=60))
     monkeypatch.setattr(inference, "_CHUNK", 37)
@@ -92,6 +119,8 @@ def test_nms_equals_the_golden_results(name):
         golden = torch.from_numpy(np.nan_to_num(NMS[f"{name}/out_{out}"], nan=0.0))
         ours = matrix_nms(masks, classes, scores, kernel=kernel, sigma=sigma)
         torch.testing.assert_close(ours, golden, atol=1e-5, rtol=0)
+    if name == "a":
+        assert masks.sum(1).tolist() == NMS["a/sums"].tolist()
     keep = mask_nms(masks, classes, threshold=0.5)
     assert keep.int().tolist() == NMS[f"{name}/out_mask_nms_keep_t05"].tolist()
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torchvision.ops import sigmoid_focal_loss
 
-from sapnet_pipe.stages.segment.solov2.losses import mask_losses, pairwise_dice, solov2_losses
+from sapnet_pipe.stages.segment.solov2.losses import category_loss, mask_losses, pairwise_dice, solov2_losses
 from sapnet_pipe.stages.segment.solov2.model import Predictions
 from sapnet_pipe.stages.segment.solov2.targets import ImageTargets, build_targets
 from tests.stages.segment.solov2.golden_solov2 import GRIDS, load, predictions_of, targets_of, tensor
@@ -51,9 +51,24 @@ def test_the_focal_loss_we_use_equals_the_golden_one(name, alpha, gamma):
     one_hot = tensor(golden["focal/onehot"]).float()
     loss = sigmoid_focal_loss(logits, one_hot, alpha=alpha, gamma=gamma)
     torch.testing.assert_close(loss, tensor(golden[f"focal/{name}/none"]), rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(loss.sum(), tensor(golden[f"focal/{name}/sum"]), rtol=1e-5, atol=0)
+    torch.testing.assert_close(loss.mean(), tensor(golden[f"focal/{name}/mean"]), rtol=1e-5, atol=0)
     loss.sum().backward()
     grad = tensor(golden[f"focal/{name}/grad_of_sum"])
     torch.testing.assert_close(logits.grad, grad, rtol=1e-4, atol=1e-5)
+
+
+def test_the_category_loss_of_labels_equals_the_golden_focal_loss_over_its_normaliser():
+    golden = load("elementary")
+    logits, labels = tensor(golden["focal/logits"]), torch.from_numpy(golden["focal/labels"])
+    assert torch.equal(torch.nn.functional.one_hot(labels, 6)[:, :5], torch.from_numpy(golden["focal/onehot"]).long())
+    ours = category_loss(logits.T[None], labels[None], 0.25, 2.0)
+    expected = tensor(golden["focal/a025_g2/sum"]) / (int((labels < 5).sum()) + 1)
+    torch.testing.assert_close(ours, expected, rtol=1e-5, atol=0)
+    focal = sigmoid_focal_loss(logits, tensor(golden["focal/onehot"]).float())
+    torch.testing.assert_close(focal.mean(), tensor(golden["focal_cls/mean"]), rtol=1e-5, atol=0)
+    weighted = (focal * tensor(golden["focal_cls/weight"])[:, None]).sum() / 7
+    torch.testing.assert_close(weighted, tensor(golden["focal_cls/weighted_avg7"]), rtol=1e-5, atol=0)
 
 
 def test_no_backward_pass_goes_through_levels_without_a_positive_cell_unless_all_are():

@@ -33,6 +33,25 @@ def test_targets_equal_the_golden_ones_bit_for_bit(case):
         np.testing.assert_array_equal(ours.masks[ours.instance[here]], masks)
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_how_far_the_golden_coordinates_are_from_borders_of_cells(case):
+    # Only where they lie on borders does the answer hang on how a float32 division is rounded.
+    masks = unpack(TARGETS[f"{case}/masks"], TARGETS[f"{case}/size"])
+    boxes, geometry = TARGETS[f"{case}/boxes"].astype(np.float64), measure_masks(masks)
+    size = boxes[:, 2:] - boxes[:, :2]
+    padded = 4 * TARGETS[f"{case}/feat_size"][::-1]
+    reach = 0.5 * size * float(TARGETS[f"{case}/sigma"])
+    margin = 1.0
+    for grid in GRIDS:
+        here = geometry.area > 0
+        centre = geometry.center_xy[here].astype(np.float64)
+        cells = np.stack([centre - reach[here], centre, centre + reach[here]]) / padded * grid
+        distance = np.abs(cells - np.round(cells))
+        margin = min(margin, distance.min(initial=1.0))
+    assert margin == pytest.approx(float(TARGETS[f"{case}/margin"]), abs=1e-5)
+    assert (margin < 1e-5) == bool(TARGETS[f"{case}/exact_boundary"])
+
+
 @pytest.mark.parametrize("index", range(5))
 def test_quarter_masks_equal_the_golden_ones_bit_for_bit(index):
     golden = load("elementary")

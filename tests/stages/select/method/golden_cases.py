@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from tests.golden_record import Recorded
 from tests.places import GOLDEN
 
 FOLDER = GOLDEN / "sapnet"
@@ -17,7 +18,8 @@ def cases(name: str) -> Iterator[dict[str, Any]]:
         for index in range(int(arrays["num_cases"])):
             prefix = f"case{index}_"
             keys = [key for key in arrays.files if key.startswith(prefix)]
-            yield {key.removeprefix(prefix): torch.as_tensor(arrays[key]) for key in keys}
+            case = {key.removeprefix(prefix): torch.as_tensor(arrays[key]) for key in keys}
+            yield Recorded(f"sapnet/{name}", case)
 
 
 def close(actual: torch.Tensor, wanted: torch.Tensor, tolerance: float) -> None:
