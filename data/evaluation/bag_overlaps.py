@@ -33,10 +33,7 @@ def bag_overlaps(store: BagStore, table: BagTable, truth: InstanceDataset, *, qu
 
     Raises: UserError if the truth has none of the objects or photographs, or a photograph in another size.
     """
-    used = set(np.unique(table.category_id).tolist())
-    categories = [category for category in store.categories if category.category_id in used]
-    alignment = align(_images(table), categories, truth, source=store.folder)
-    match = match_objects(_clicks(table), alignment)
+    match = match_points(store, table, truth)
     objects = {annotation.annotation_id: annotation for annotation in match.truth.annotations}
     iou = np.full(len(table.masks), np.nan)
     row = 0
@@ -50,6 +47,13 @@ def bag_overlaps(store: BagStore, table: BagTable, truth: InstanceDataset, *, qu
                 iou[table.bag(row)] = rle_iou(rles, [true_rle], image.height, image.width)[:, 0]
             row += 1
     return BagOverlaps(match, iou)
+
+
+def match_points(store: BagStore, table: BagTable, truth: InstanceDataset) -> ObjectMatch:
+    """The true object of every point of a store. Raises: UserError as `bag_overlaps`."""
+    used = set(np.unique(table.category_id).tolist())
+    categories = [category for category in store.categories if category.category_id in used]
+    return match_objects(_clicks(table), align(_images(table), categories, truth, source=store.folder))
 
 
 def _images(table: BagTable) -> Iterator[ImageRecord]:

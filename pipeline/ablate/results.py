@@ -86,7 +86,7 @@ def gather(out: Path, name: str) -> dict[str, Any]:
         Figures of unfinished runs are missing.
     Raises: UserError if the plan or a run cannot be read.
     """
-    plan = _read_plan(plan_file(out, name))
+    plan = read_plan(plan_file(out, name))
     found: dict[str, dict[int, dict[str, dict[str, Any]]]] = {variant: {} for variant in plan.variants}
     tables: dict[str, dict[str, list[ObjectTable]]] = {variant: {} for variant in plan.variants}
     baselines: dict[str, dict[str, float]] = {}
@@ -158,7 +158,8 @@ def _add_evidence(
             row["step_evidence"] = step_evidence(made, covered[other])
 
 
-def _read_plan(file: Path) -> PlanFile:
+def read_plan(file: Path) -> PlanFile:
+    """Read what `write_plan` wrote. Raises: UserError if it cannot be read."""
     try:
         return PlanFile.model_validate(read_json(file))
     except ValidationError as error:

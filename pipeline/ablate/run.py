@@ -11,6 +11,7 @@ from sapnet_pipe.data.files import disk_errors
 from sapnet_pipe.data.folder_lock import contents, held_folder
 from sapnet_pipe.pipeline.ablate.inputs import Inputs, make_demo, open_inputs
 from sapnet_pipe.pipeline.ablate.lanes import lanes_for, run_in_lanes
+from sapnet_pipe.pipeline.ablate.pictures import draw_rows
 from sapnet_pipe.pipeline.ablate.plan import FROZEN, Plan
 from sapnet_pipe.pipeline.ablate.progress import Progress, Timed
 from sapnet_pipe.pipeline.ablate.results import PLAN_SUFFIX, gather, plan_file, write_plan
@@ -33,9 +34,10 @@ def run_ablation(
     val_labels: Path | None = None,
     val_images: Path | None = None,
     demo: bool = False,
+    draw: Path | None = None,
     quiet: bool = False,
 ) -> Report:
-    """Train what is missing in `out` and write the tables.
+    """Train what is missing in `out` and write the tables; with `draw`, a new folder, also pictures of the rows.
 
     A run that cannot be done does not stop the others; it is missing in the table, and ends the command as an error.
 
@@ -75,6 +77,8 @@ def run_ablation(
         if compared is not None:
             result["agreement"] = compared
         notes = [] if compared is None else [agreement_line(plan.name.removesuffix(FROZEN), compared)]
+        if draw is not None:
+            notes += draw_rows(out, plan.name, sets, draw, quiet=quiet)
         return _report(figures, files, result, [*_notes(plan, figures), *notes])
 
 

@@ -7,7 +7,8 @@ from pydantic import Field
 
 from sapnet_pipe.pipeline.ablate.plan import bundled_presets, make_plan
 from sapnet_pipe.pipeline.ablate.settings import AblateSettings
-from sapnet_pipe.pipeline.inputs import Inputs, LocalPath, Truth, ValImages, ValLabels
+from sapnet_pipe.pipeline.inputs import Draw, Inputs, LocalPath, Truth, ValImages, ValLabels
+from sapnet_pipe.pipeline.outputs import require_new_folder
 from sapnet_pipe.pipeline.report import Report
 from sapnet_pipe.pipeline.settings import Presets
 from sapnet_pipe.stages.flags import Flag
@@ -32,6 +33,7 @@ class AblateInputs(Inputs, frozen=True, extra="forbid"):
     only: tuple[str, ...] = Field(default=(), description="Only this variant; may be repeated.")
     val_labels: ValLabels = None
     val_images: ValImages = None
+    draw: Draw = None
     config: Path | None = Field(default=None, description="TOML file that lists variants and seeds.")
     assign: Annotated[tuple[str, ...], Flag("--set", metavar="KEY=VALUE")] = Field(
         default=(), description="Any setting, e.g. select.train.lr=0.01; may be repeated."
@@ -46,6 +48,8 @@ class ReportInputs(Inputs, frozen=True, extra="forbid"):
 
 def ablate(inputs: AblateInputs, settings: AblateSettings) -> Report:
     """Train every variant that is not there yet, with every seed, and write the tables."""
+    if inputs.draw is not None:
+        require_new_folder(inputs.draw, "--draw")
     plan = make_plan(
         settings, preset=inputs.preset, file=inputs.config, only=inputs.only, demo=inputs.demo, frozen=inputs.frozen
     )
@@ -60,6 +64,7 @@ def ablate(inputs: AblateInputs, settings: AblateSettings) -> Report:
         val_labels=inputs.val_labels,
         val_images=inputs.val_images,
         demo=inputs.demo,
+        draw=inputs.draw,
         quiet=inputs.quiet,
     )
 

@@ -63,9 +63,14 @@ def select(inputs: SelectInputs, settings: SelectConfig) -> Report:
         folder.finish(summary)
     labels, pictures = out / PSEUDO_LABELS, []
     if inputs.draw is not None and folder.written:
+        from sapnet_pipe.data.coco.instances import read_instances
+        from sapnet_pipe.pipeline.pictures.choices import draw_differences
         from sapnet_pipe.pipeline.pictures.strips import draw_choices
 
-        pictures = [draw_choices(inputs.draw, store, labels, images, dataset, quiet=inputs.quiet)]
+        pictures = [
+            draw_choices(inputs.draw, store, labels, images, dataset, quiet=inputs.quiet),
+            draw_differences(inputs.draw, store, read_instances(labels), images, dataset, quiet=inputs.quiet),
+        ]
     following = f"sapnet-pipe train-seg --labels {quote(str(labels))} --images {quote(str(images))} --out RUN2"
     return Report(
         f"Pseudo labels written to {labels}",

@@ -17,9 +17,11 @@ def test_every_stage_draws_what_it_looks_at(job: Path, capfd: pytest.CaptureFixt
     said = capfd.readouterr().out
     widths = {}
     for folder in ("clicks", "drawn", "choices"):
-        pictures = sorted((job / folder).iterdir())
+        pictures = sorted(path for path in (job / folder).iterdir() if path.name != "differences.png")
         assert f"{len(pictures)} of {len(pictures)} photographs with clicks are drawn in {folder}." in said
         widths[folder] = Image.open(pictures[0]).width
+    assert "differences.png shows the" in said
+    assert (job / "choices" / "differences.png").is_file()
     assert widths["clicks"] < widths["choices"] < widths["drawn"]  # one, four and five panels
 
 

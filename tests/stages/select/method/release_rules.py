@@ -56,7 +56,7 @@ class Selected(NamedTuple):
 
     cls_score: Tensor
     weight: Tensor
-    index: Tensor
+    choice: Tensor
     raw: Tensor
     before: Tensor
 
