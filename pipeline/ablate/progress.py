@@ -41,7 +41,7 @@ class Progress:
     def begin(self, runs: int) -> None:
         """Say what there is to do."""
         variants, before = len(self.plan.settings.variants), self.total - self.missing
-        shared = f", of which {self.total} differ" if self.total != runs else ""
+        shared = f", {self.total} trainings" if self.total != runs else ""
         kept = f", {before} finished before" if before else ""
         self.say(f"{self.plan.name}: {variants} variants, {runs} runs{shared}{kept}; {self.lanes} at once")
 

@@ -148,7 +148,7 @@ def test_people_see_a_line_per_training_with_what_is_left(work: Path, capfd: pyt
     capfd.readouterr()
     assert run(shlex.split(COMMAND.removesuffix(" --quiet") + " --seeds 3")) == 0
     lines = capfd.readouterr().out.splitlines()
-    assert lines[0] == "plan: 3 variants, 9 runs, of which 6 differ, 4 finished before; 1 at once"
+    assert lines[0] == "plan: 3 variants, 9 runs, 6 trainings, 4 finished before; 1 at once"
     assert [line.split(": mIoU ")[0] for line in lines[1:3]] == [
         "[5/6] single MIL, seed 2",
         "[6/6] SAPNet, seed 2",
