@@ -96,7 +96,8 @@ def run_demo(out: Path, settings: DemoSettings, *, quiet: bool = False) -> Repor
                 miou[method] = job.select(method)
         masks = ("pseudo", "true") if settings.full else ("pseudo",)
         both = "two SOLOv2, side by side, on SAPNet's masks and on the true ones"
-        with clock.step("solov2", f"stage three: {both if settings.full else 'SOLOv2 on the masks that SAPNet chose'}"):
+        what = both if settings.full else "SOLOv2 on the masks that SAPNet chose"
+        with clock.step("solov2", f"stage three: {what}, from the selector's backbone"):
             ap = clock.at_once({f"solov2_{labels}": partial(job.segment, labels) for labels in masks}, settings.device)
         with clock.step("pictures", "pictures"):
             job.draw()
@@ -145,10 +146,15 @@ class _DemoJob(DemoData):
         return float(found.result["miou"])
 
     def segment(self, name: str) -> dict[str, Any]:
-        """Train a segmenter on the ``pseudo`` or the ``true`` masks; its AP on the test scenes."""
-        labels = self.train_truth if name == "true" else self.out / "sapnet" / PSEUDO_LABELS
+        """Train a segmenter on the ``pseudo`` or the ``true`` masks; its AP on the test scenes.
+
+        Either starts from the trunk and pyramid of SAPNet's selector, as the paper trains both over one backbone.
+        """
+        selector = self.out / "sapnet"
+        labels = self.train_truth if name == "true" else selector / PSEUDO_LABELS
         run, iterations = self.out / f"solov2-{name}", _iterations(self.settings.segment_iterations)
-        flags = {"engine": "builtin", **self.common, **iterations}
+        backbone = {"weights": str(selector), "fpn_norm": "gn"}
+        flags = {"engine": "builtin", **self.common, **iterations, "backbone": backbone}
         settings = resolve_settings(SegmentConfig, preset=SEGMENT_PRESETS["demo"], flags=flags)
         train_seg(TrainSegInputs(labels=labels, images=self.train_images, out=run, quiet=self.quiet), settings)
         predictions = run / TEST_PREDICTIONS

@@ -173,7 +173,10 @@ def download_weights(url: str, path: Path, setting: str) -> None:
             torch.hub.download_url_to_file(url, str(temporary), progress=False)
     except (URLError, OSError, RuntimeError) as error:
         problem = f"which could not be downloaded from {url} ({error})"
-        hint = f"Put that file at {path}, or give --set backbone.weights=FILE, or =none to train from random weights"
+        hint = (
+            f"Put that file at {path}, or give --set backbone.weights=FILE, or the run folder of a select with this "
+            "backbone, or =none to train from random weights"
+        )
         raise UserError("settings", "backbone.weights", setting, problem, hint) from error
 
 

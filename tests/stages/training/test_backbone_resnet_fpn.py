@@ -85,7 +85,8 @@ def test_without_a_network_nothing_is_trained_from_random_weights_unasked(
         build_backbone(BackboneConfig(name="resnet18", fpn_channels=8, **weights))
     line = str(error.value)
     assert f"Put that file at {tmp_path}" in line
-    assert "--set backbone.weights=FILE, or =none to train from random weights" in line
+    assert "--set backbone.weights=FILE, or the run folder of a select" in line
+    assert "=none to train from random weights" in line
     asked, resolved = build_backbone(BackboneConfig(name="resnet18", fpn_channels=8, weights="none"))
     assert (resolved.norm, resolved.freeze_stages) == ("gn", 0)
     assert all(p.requires_grad for p in asked.parameters())
