@@ -52,7 +52,10 @@ class PrmConfig(BaseModel, frozen=True, extra="forbid"):
 
     enabled: bool = Field(default=True, description="Refine PSM's selection.")
     prior: float = Field(
-        default=0.05, gt=0, lt=1, description="Class score that PRM starts from; at 0.5 the negatives delay its start."
+        default=0.5,
+        gt=0,
+        lt=1,
+        description="Class score that PRM starts from; at 0.5 the negatives of few classes delay a short training.",
     )
     beta: bool = Field(
         default=True, description="Multiply the loss of the negatives by beta, the mean PSM score of the bags."

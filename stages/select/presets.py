@@ -39,6 +39,7 @@ _SMALL: dict[str, Any] = {
     "head": {"channels": 256, "sampling_ratio": 1},
     "image": {"short_side": 384, "long_side": 640, "cache_mb": 256},
     "negatives": {"random_boxes": 100, "part_min_side": 32},
+    "prm": {"prior": 0.05},  # of some hundred steps the negatives would cost the first hundred
     "train": {
         "epochs": 12,
         "min_iterations": 300,
@@ -59,6 +60,7 @@ _DEMO: dict[str, Any] = {
     "head": {"channels": 256, "sampling_ratio": 1},
     "image": {"short_side": 256, "long_side": 256, "cache_mb": 256},
     "negatives": {"random_boxes": 100, "part_min_side": 20},
+    "prm": {"prior": 0.05},
     "train": {
         "max_iterations": 500,
         "batch_size": 4,

@@ -18,7 +18,7 @@ PAPER: dict[str, dict[str, object]] = {
     "completeness": {"enabled": False},
     "assignment": {"enabled": False},
 }
-SMALLER = {"small": {"random_boxes", "part_min_side"}, "demo": {"random_boxes", "part_min_side"}}
+SMALLER = {name: {"negatives.random_boxes", "negatives.part_min_side", "prm.prior"} for name in ("small", "demo")}
 
 
 def of(preset: str, **values: object) -> SelectConfig:
@@ -38,8 +38,9 @@ def test_sapnet_is_the_papers_in_every_preset(preset: str) -> None:
 @pytest.mark.parametrize("preset", PRESETS)
 def test_what_a_preset_changes_of_the_method_is_what_small_images_need(preset: str) -> None:
     plain, config = SelectConfig().model_dump(), of(preset).model_dump()
-    assert all(config[name] == plain[name] for name in PAPER if name != "negatives")
-    changed = {name for name, value in config["negatives"].items() if value != plain["negatives"][name]}
+    changed = {
+        f"{module}.{name}" for module in PAPER for name, value in config[module].items() if value != plain[module][name]
+    }
     assert changed == SMALLER.get(preset, set())
 
 
