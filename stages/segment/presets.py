@@ -68,9 +68,9 @@ _LIGHT: Mapping[str, Any] = {
     "test": {"short_side": 384, "long_side": 640},
 }  # fmt: skip
 
-# Rendered scenes of 256 pixels, on a CPU: grids and size ranges shrink with the image. No alternates: in bags of five
-# masks they are parts and groups, and cost a training this short 0.035 mask AP (0.240 against 0.276, one seed). The
-# long warm-up lets the mask branch take off within 100 steps; at 2e-3 after 20 steps it needs 100 to 400, by luck.
+# Rendered scenes of 256 pixels, on a CPU: grids and size ranges shrink with the image. No alternates: of three seeds each
+# they changed the mask AP by -0.004 ± 0.004 (docs/ablations.md). The long warm-up lets the mask branch take off within
+# 100 steps; at 2e-3 after 20 steps it needs 100 to 400, by luck.
 _DEMO: Mapping[str, Any] = {
     "backbone": {"name": "resnet10", "width": 32, "weights": "none", "norm": "gn", "fpn_channels": 64},
     "head": {

@@ -101,8 +101,8 @@ def check_pictures(folder: Path, images: Path) -> None:
     predictions = read_json(folder / "predictions.json")
     records = {image["id"]: image for image in read_json(folder / "truth.json")["images"]}
     assert predictions, "three steps of training still find something above 0.001"
-    drawn = {path.name for path in (folder / "drawn").iterdir()}
-    assert drawn - {"grid.png"} == {records[entry["image_id"]]["file_name"] for entry in predictions}
+    drawn = {path.name for path in (folder / "drawn").iterdir()} - {"grid.png"}
+    assert drawn == {records[entry["image_id"]]["file_name"] for entry in predictions}
     for name in drawn:
         assert Image.open(folder / "drawn" / name).size == Image.open(images / name).size
 

@@ -31,7 +31,7 @@ def test_screening_trains_one_backbone_in_full_and_the_heads_on_its_features(
     lines = capfd.readouterr().out.splitlines()
     assert lines[0].startswith("the backbone starts from random weights")
     assert lines[1].startswith("[1/1] backbone, seed 0: mIoU ")
-    assert lines[2].startswith("plan-frozen: 3 variants, 6 runs, of which 4 differ; 1 at once")
+    assert lines[2].startswith("plan-frozen: 3 variants, 6 runs, 4 trainings; 1 at once")
     heads = {f"select-{name}-seed{seed}" for name in ("single-mil", "sapnet") for seed in (0, 1)}
     assert folders(work) == {"select-backbone-seed0"} | heads
     assert len(list((work / "abl/features").iterdir())) == 1
