@@ -68,7 +68,7 @@ _LIGHT: Mapping[str, Any] = {
     "test": {"short_side": 384, "long_side": 640},
 }  # fmt: skip
 
-# Rendered scenes of 256 pixels, on a CPU: grids and size ranges shrink with the image. No alternates: of three seeds each
+# Rendered scenes of 256 pixels, on a CPU: grids and size ranges shrink with the image. No alternates: over three seeds
 # they changed the mask AP by -0.004 ± 0.004 (docs/ablations.md). The long warm-up lets the mask branch take off within
 # 100 steps; at 2e-3 after 20 steps it needs 100 to 400, by luck.
 _DEMO: Mapping[str, Any] = {
