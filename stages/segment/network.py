@@ -10,6 +10,7 @@ from sapnet_pipe.stages.segment.solov2.heads import InstanceHead, MaskHead
 from sapnet_pipe.stages.segment.solov2.model import SOLOv2
 from sapnet_pipe.stages.segment.weights.pickled_weights import MSRA, is_pickled, read_pickled_backbone
 from sapnet_pipe.stages.training.backbone import ResNetFpn, build_backbone, load_trunk
+from sapnet_pipe.stages.training.selector_backbone import is_run_folder
 
 
 def build_solov2(
@@ -38,6 +39,9 @@ def _backbone(
     """The backbone and its resolved settings; Detectron2's own weight files are loaded here."""
     pickled = is_pickled(config.weights)
     trunk, resolved = build_backbone(config, load=load and not pickled, warn=warn)
+    if load and config.stride_in_1x1 and is_run_folder(config.weights):
+        warn(f"{config.weights}: takes backbone.stride_in_1x1 = False, as every selector has it.")
+        return trunk, resolved.model_copy(update={"stride_in_1x1": False})
     if not (load and pickled):
         return trunk, resolved
     weights = read_pickled_backbone(config.weights, config.name)

@@ -73,6 +73,12 @@ def test_a_resumed_training_does_not_need_the_selector_again(selector: Path) -> 
     build_solov2(gone, tiny_config().head, 2, warn=pytest.fail, load=False)
 
 
+def test_strides_are_where_the_selector_had_them(selector: Path) -> None:
+    _, resolved, said = built(selector, stride_in_1x1=True)
+    assert not resolved.stride_in_1x1
+    assert "takes backbone.stride_in_1x1 = False" in said[-1]
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
