@@ -17,6 +17,7 @@ from sapnet_pipe.data.evaluation.bootstrap import bootstrap_mean, sign_flip_test
 from sapnet_pipe.data.evaluation.mask_quality import ObjectOverlaps
 from sapnet_pipe.data.evaluation.object_table import ObjectTable
 
+_OF_TRAINING = {"chosen", "psm"}  # of one seed alone; the others are the same for all
 STRATA = ("in_group", "alone", "small", "crowded")
 
 
@@ -71,7 +72,7 @@ def row_evidence(sets: Mapping[str, Covered]) -> dict[str, Any]:
         found = bootstrap_mean(np.concatenate([of.iou for of in chosen]), _photographs(chosen))
         if found is not None:
             strata[stratum] = {"count": sum(len(of.iou) for of in chosen), **_rounded(found._asdict())}
-    rules = set.intersection(*(set(of.rules) for of in sets.values())) if sets else set()
+    rules = set.intersection(*(set(of.rules) for of in sets.values())) - _OF_TRAINING if sets else set()
     return {
         "miou": _spread({name: (of.iou, of) for name, of in sets.items()}),
         "rules": {rule: _spread({name: (of.rules[rule], of) for name, of in sets.items()}) for rule in sorted(rules)},

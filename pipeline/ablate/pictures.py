@@ -1,10 +1,12 @@
 """Pictures of an ablation: the objects on which its rows differ most, as the paper's figures 5 to 7 show them."""
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 from sapnet_pipe.data.bag_store.store import BagStore
 from sapnet_pipe.data.coco.instances import InstanceDataset, read_instances, read_truth
+from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.pipeline.ablate.inputs import Inputs
 from sapnet_pipe.pipeline.ablate.results import plan_file, read_plan
 from sapnet_pipe.pipeline.ablate.tasks import result_of
@@ -42,12 +44,15 @@ def draw_rows(out: Path, name: str, sets: Mapping[str, Inputs], draw: Path, *, q
     }
     if len(labels) == 1:
         figures = {"sam-top1": figures["sam-top1"]}
-    draw.mkdir(parents=True)
     source = str(inputs.bags["all"])
-    shown = {
-        figure: draw_contrasts(draw / f"{figure}.png", contrasts, inputs.images, source=source, quiet=quiet)
-        for figure, contrasts in figures.items()
-    }
+    try:
+        shown = {
+            figure: draw_contrasts(draw / f"{figure}.png", contrasts, inputs.images, source=source, quiet=quiet)
+            for figure, contrasts in figures.items()
+        }
+    except UserError:
+        shutil.rmtree(draw, ignore_errors=True)  # it was new
+        raise
     drawn = ", ".join(f"{figure}.png ({count} objects)" for figure, count in shown.items() if count)
     if not drawn:
         return ["the rows choose the same mask for every object, so nothing was drawn."]

@@ -185,7 +185,7 @@ def _check_sets(plan: Plan, *, demo: bool) -> None:
     count = plan.settings.sets
     if count and not demo:
         raise UserError(
-            "ablate", "sets", count, "but sets are rendered by --demo alone", "Add --demo, or leave them out"
+            "ablate", "sets", count, "but sets are rendered by --demo alone", "Add --demo, or give --sets 0"
         )
     if count and plan.frozen:
         hint = "Leave out --frozen, or --sets"

@@ -37,12 +37,11 @@ def draw_differences(
     out: Path, store: BagStore, labels: InstanceDataset, images_dir: Path, truth: InstanceDataset | None, *, quiet: bool
 ) -> str:
     """Draw the objects for which the labels differ most from SAM's own choice into `out`; a line on it."""
-    every = list(contrasts_of(store, {_title(labels): labels}, truth))
-    source = str(labels.source)
-    shown = draw_contrasts(out / DIFFERENCES, every, images_dir, source=source, quiet=quiet)
+    every = contrasts_of(store, {_title(labels): labels}, truth)
+    shown = draw_contrasts(out / DIFFERENCES, every, images_dir, source=str(labels.source), quiet=quiet)
     if not shown:
         return "The choice is SAM's own for every object, so there are no differences to draw."
-    return f"{out / DIFFERENCES} shows the {shown} objects whose choice differs most from SAM's own (of {len(every)})."
+    return f"{out / DIFFERENCES} shows the {shown} objects whose choice differs most from SAM's own."
 
 
 def _title(labels: InstanceDataset) -> str:

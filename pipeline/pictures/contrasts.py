@@ -3,8 +3,9 @@
 Each object is cut out of its photograph and shown once under every choice: the mask, its box, and the click.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from heapq import nsmallest
 from pathlib import Path
 
 import cv2
@@ -74,14 +75,14 @@ def under(found: Contrast, *titles: str) -> Contrast:
     return replace(found, masks=masks, agreement=agreement)
 
 
-def most_different(contrasts: Sequence[Contrast], count: int = SHOWN) -> list[Contrast]:
-    """Those whose choices differ, the most different first."""
-    ranked = sorted(contrasts, key=lambda found: (found.agreement, found.record.image_id, found.point_id))
-    return [found for found in ranked[:count] if found.agreement < 1]
+def most_different(contrasts: Iterable[Contrast], count: int = SHOWN) -> list[Contrast]:
+    """Those whose choices differ, the most different first; of however many, `count` are held at a time."""
+    differing = (found for found in contrasts if found.agreement < 1)
+    return nsmallest(count, differing, key=lambda found: (found.agreement, found.record.image_id, found.point_id))
 
 
 def draw_contrasts(
-    path: Path, contrasts: Sequence[Contrast], images_dir: Path, *, source: Path | str, quiet: bool
+    path: Path, contrasts: Iterable[Contrast], images_dir: Path, *, source: Path | str, quiet: bool
 ) -> int:
     """Draw the most different of the objects into one picture; none is written where no choices differ.
 

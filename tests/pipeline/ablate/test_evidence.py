@@ -41,6 +41,7 @@ def test_a_row_has_its_strata_and_the_choices_without_training() -> None:
     found = row_evidence({"": covered(table([0.2, 0.4, 0.6, 0.8]))})
     assert found["miou"]["mean"] == pytest.approx(0.5)
     assert found["miou"]["error"] == pytest.approx(np.std([0.2, 0.4, 0.6, 0.8]) / 2, abs=0.01)
+    assert found["rules"].keys() == {"oracle"}, "what needs a training is a row's own figure"
     assert found["rules"]["oracle"]["mean"] == 1
     assert {name: (found[name]["count"], found[name]["mean"]) for name in STRATA} == {
         "in_group": (1, 0.4), "alone": (3, pytest.approx(0.533333)), "small": (1, 0.2), "crowded": (1, 0.4),
