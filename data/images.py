@@ -1,4 +1,8 @@
-"""Reading photographs of every common kind as 8-bit RGB, turned the way their annotations were made."""
+"""Reading photographs of every common kind as 8-bit RGB, turned the way their annotations were made.
+
+More than 8 bits a channel are scaled by the rule of `data.pixel_depth`. Formats that say how many bits they hold (JPEG
+2000 in colour, PPM in colour, HEIF, AVIF) are brought to 8 by their decoders.
+"""
 
 import os
 import warnings
@@ -8,13 +12,17 @@ from functools import cache
 from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, PngImagePlugin, TiffImagePlugin, features
 from PIL.TiffImagePlugin import BITSPERSAMPLE, IMAGELENGTH, IMAGEWIDTH, PLANAR_CONFIGURATION, TiffImageFile
 
+from sapnet_pipe.data.deep_tiff import DeepTiff, UnreadableDepthError, deep_png, deep_tiff
 from sapnet_pipe.data.errors import FaultReport, UserError, mended
+from sapnet_pipe.data.pixel_depth import AUTO, Depth
+from sapnet_pipe.data.pixel_scaling import to_8_bits
 
 MAX_PIXELS = "SAPNET_MAX_PIXELS"
 """Environment variable: pixels of the largest photograph that is read, in place of Pillow's limit of 178,956,970."""
@@ -22,11 +30,6 @@ MAX_PIXELS = "SAPNET_MAX_PIXELS"
 # Pillow would open far more, of which some runs other programs (EPS), and no camera or microscope writes the rest.
 _FORMATS = ("AVIF", "BMP", "DIB", "GIF", "HEIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 _PAGES = mended("photographs-of-many-pages", "photographs have more than one page or frame", "The first is read")
-_SIXTEEN_BITS = mended(
-    "photographs-of-16-bits",
-    "photographs have 16 bits of grey",
-    "Of the bits that a photograph uses the top 8 are read",
-)
 _ORIENTATION = 0x0112
 _UNDO_QUARTER_TURN = {
     5: Image.Transpose.TRANSPOSE,
@@ -34,7 +37,9 @@ _UNDO_QUARTER_TURN = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_270,
 }
-_DEEP_GREY = ("I", "I;16", "I;16L", "I;16B", "I;16N")
+_DEEP_GREY = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")
+
+Photograph = Image.Image | DeepTiff
 
 
 def read_image(
@@ -42,6 +47,7 @@ def read_image(
     height: int | None,
     width: int | None,
     *,
+    depth: Depth = AUTO,
     file: str | PathLike[str] | None = None,
     field: str = "file_name",
 ) -> NDArray[np.uint8]:
@@ -49,12 +55,12 @@ def read_image(
 
     EXIF orientation: the annotation decides. If its size is that of the turned image (as viewers show it), the image
     is turned; if only the raw size fits, it is left as it lies on disk. Where both fit (half turns, mirrored and square
-    images), and without a size, it is turned. Grey, palette and CMYK become RGB; of 16-bit grey the top 8 bits of those
-    in use are kept (of 8, 10, 12, 14 or 16: cameras of 12 bits fill the lower ones); of several pages the first is
-    read; transparency is dropped without blending.
+    images), and without a size, it is turned. Grey, palette and CMYK become RGB; of several pages the first is read;
+    transparency is dropped without blending.
 
     Args:
         height, width: Size that the annotation file gives in pixels, or None to take the image as viewers show it.
+        depth: How more than 8 bits a channel become 8: that of the set which the image belongs to.
         file, field: The annotation file and its field to blame; the image itself if there is none.
     Returns: (H, W, 3) uint8 RGB.
     Raises: UserError if the image is missing, not an image, truncated, too large, or of another size.
@@ -62,10 +68,25 @@ def read_image(
     blamed = (path if file is None else file, field)
     with _opened(path, blamed) as image:
         turn = _should_turn(image, height, width, path, blamed)
-        if _is_misread(image):
+        orientation = _orientation(image)  # which loading drops
+        pixels = _deep_pixels(image, path)
+        if pixels is not None:
+            scaled = _oriented(to_8_bits(pixels, depth), orientation if turn else 1)
+            scaled = 255 - scaled if isinstance(image, DeepTiff) and image.is_white_zero else scaled
+            return np.repeat(scaled[:, :, None], 3, axis=2) if scaled.ndim == 2 else np.ascontiguousarray(scaled)
+        if isinstance(image, DeepTiff) or _is_misread(image):
             problem = "a TIFF of 16 bits that keeps each colour apart (planar)"
             raise UserError(*blamed, str(path), problem, "Convert it to 8 bits, or to interleaved colours")
-        return _to_rgb(_loaded(image, turn), path, blamed)
+        return np.array(_loaded(image, turn).convert("RGB"))
+
+
+def deep_pixels(path: Path) -> NDArray[Any] | None:
+    """The numbers of an image of more than 8 bits a channel, of any type, (H, W) or (H, W, 3), not turned; else None.
+
+    Raises: UserError as `read_image`.
+    """
+    with _opened(path, (path, "file_name")) as image:
+        return _deep_pixels(image, path)
 
 
 @cache
@@ -123,22 +144,37 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
-def _report_parts(image: Image.Image, path: Path, field: str, report: FaultReport) -> None:
+def _report_parts(image: Photograph, path: Path, field: str, report: FaultReport) -> None:
     # A phone's MPO is one photograph and its preview.
-    if getattr(image, "is_animated", False) and image.format != "MPO":
+    has_pages = image.has_pages if isinstance(image, DeepTiff) else getattr(image, "is_animated", False)
+    if has_pages and (isinstance(image, DeepTiff) or image.format != "MPO"):
         report(_PAGES, field, str(path), "which has several pages")
+
+
+def _deep_pixels(image: Photograph, path: Path) -> NDArray[Any] | None:
+    """The numbers as they lie on disk; None of 8 bits and fewer."""
+    if isinstance(image, DeepTiff):
+        return image.pixels()
     if image.mode in _DEEP_GREY:
-        report(_SIXTEEN_BITS, field, str(path), "which has 16 bits of grey")
+        pixels = np.asarray(image)
+        return pixels if image.mode == "F" else pixels.astype(np.uint16)  # TIFF alone holds more bits
+    return deep_png(path) if image.format == "PNG" else None
 
 
 @contextmanager
-def _opened(path: Path, blamed: tuple[str | PathLike[str], str]) -> Iterator[Image.Image]:
-    """Open an image and turn every failure of Pillow, here or while decoding, into a UserError."""
+def _opened(path: Path, blamed: tuple[str | PathLike[str], str]) -> Iterator[Photograph]:
+    """Open an image and turn every failure, here or while decoding, into a UserError."""
     try:
         if path.exists() and not path.is_file():  # opening a pipe would block forever
             raise UserError(*blamed, str(path), "which is not a file", "Name an image file")
-        with Image.open(path, formats=_formats()) as image:
-            yield image
+        with _opened_by_pillow(path) as image:
+            deep = deep_tiff(path) if image is None or isinstance(image, TiffImageFile) else None
+            if deep is not None:
+                _check_bomb(deep)
+            found = deep or image
+            if found is None:
+                raise Image.UnidentifiedImageError
+            yield found
     except (UserError, MemoryError):
         raise
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -152,6 +188,9 @@ def _opened(path: Path, blamed: tuple[str | PathLike[str], str]) -> Iterator[Ima
         raise UserError(*blamed, str(path), f"too large an image: more than {limit} pixels", hint) from error
     except Image.UnidentifiedImageError as error:
         raise UserError(*blamed, str(path), *_unknown_format(path)) from error
+    except UnreadableDepthError as error:
+        problem = f"a TIFF whose channels or depth cannot be read ({error})"
+        raise UserError(*blamed, str(path), problem, "Convert it to 8 or 16 bits of grey or RGB") from error
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:
             problem, hint = f"which cannot be read ({error.strerror})", "Check the file and its permissions"
@@ -159,6 +198,24 @@ def _opened(path: Path, blamed: tuple[str | PathLike[str], str]) -> Iterator[Ima
         # Damaged bytes make Pillow's decoders raise SyntaxError, struct.error, OSError without a number, and more.
         problem = f"a damaged image ({type(error).__name__}: {error})"
         raise UserError(*blamed, str(path), problem, "Get the file again, or remove it from the set") from error
+
+
+@contextmanager
+def _opened_by_pillow(path: Path) -> Iterator[Image.Image | None]:
+    """None if Pillow does not know the kind of file."""
+    try:
+        opened = Image.open(path, formats=_formats())
+    except Image.UnidentifiedImageError:
+        yield None
+        return
+    with opened as image:
+        yield image
+
+
+def _check_bomb(image: DeepTiff) -> None:
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and image.height * image.width > 2 * limit:
+        raise Image.DecompressionBombError
 
 
 def _unknown_format(path: Path) -> tuple[str, str]:
@@ -171,7 +228,7 @@ def _unknown_format(path: Path) -> tuple[str, str]:
         return "a HEIC photograph, which Pillow cannot read alone", "Install pillow-heif, or convert it to JPEG"
     if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         problem = "a TIFF whose channels or depth cannot be read"
-        return problem, "Convert it to 8 bits of grey or RGB"
+        return problem, "Convert it to 8 or 16 bits of grey or RGB"
     return "which is not an image that can be read", "Replace it with a JPEG, PNG or TIFF image"
 
 
@@ -182,19 +239,21 @@ def _twin(path: Path) -> str | None:
     return next((other.name for other in beside if other.stem.lower() == stem and other.is_file()), None)
 
 
-def _orientation(image: Image.Image) -> int:
+def _orientation(image: Photograph) -> int:
+    if isinstance(image, DeepTiff):
+        return image.orientation
     value = image.getexif().get(_ORIENTATION, 1)
     return int(value) if value in range(1, 9) else 1
 
 
-def _raw_size(image: Image.Image) -> tuple[int, int]:
+def _raw_size(image: Photograph) -> tuple[int, int]:
     """(height, width) as the pixels lie on disk; Pillow already swaps them for turned TIFF images."""
     if isinstance(image, TiffImageFile):
         return int(image.tag_v2[IMAGELENGTH]), int(image.tag_v2[IMAGEWIDTH])
     return image.height, image.width
 
 
-def _turned_size(image: Image.Image) -> tuple[int, int]:
+def _turned_size(image: Photograph) -> tuple[int, int]:
     height, width = _raw_size(image)
     return (width, height) if _orientation(image) in _UNDO_QUARTER_TURN else (height, width)
 
@@ -209,6 +268,15 @@ def _is_misread(image: Image.Image) -> bool:
     return len(bits) > 1 and max(bits) > 8
 
 
+def _oriented(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """(H, W) or (H, W, 3) turned as EXIF says."""
+    if orientation in _UNDO_QUARTER_TURN:
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return pixels[::-1] if orientation in (3, 4, 7, 8) else pixels
+
+
 def _loaded(image: Image.Image, turn: bool) -> Image.Image:
     """The decoded image, turned upright or as it lies on disk."""
     orientation = _orientation(image)
@@ -221,7 +289,7 @@ def _loaded(image: Image.Image, turn: bool) -> Image.Image:
 
 
 def _should_turn(
-    image: Image.Image,
+    image: Photograph,
     height: int | None,
     width: int | None,
     path: Path,
@@ -234,15 +302,3 @@ def _should_turn(
         return False
     problem = f"which is {raw[1]} wide and {raw[0]} high, but the annotation says {width} wide and {height} high"
     raise UserError(*blamed, str(path), problem, "Give the original image, or correct height and width")
-
-
-def _to_rgb(image: Image.Image, path: Path, blamed: tuple[str | PathLike[str], str]) -> NDArray[np.uint8]:
-    if image.mode in _DEEP_GREY:
-        grey = np.asarray(image).astype(np.int64)
-        if grey.size and (grey.min() < 0 or grey.max() > 65535):
-            raise UserError(*blamed, str(path), "whose pixels need more than 16 bits", "Convert it to 8 bits")
-        used = int(grey.max(initial=0)).bit_length()
-        return np.repeat((grey >> max(used + used % 2 - 8, 0)).astype(np.uint8)[:, :, None], 3, axis=2)
-    if image.mode == "F":
-        raise UserError(*blamed, str(path), "whose pixels are floats", "Convert it to 8 bits")
-    return np.array(image.convert("RGB"))

@@ -6,6 +6,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+from sapnet_pipe.data.pixel_depth import Depth
+
 
 @dataclass(frozen=True)
 class Flag:
@@ -35,6 +37,12 @@ def _device_name(name: str) -> str:
     return name
 
 
+def _depth(text: str) -> str:
+    return str(Depth.parse(text))
+
+
+DepthText = Annotated[str, AfterValidator(_depth)]
+DEPTH_FLAG = Flag(metavar="auto|full|percentile|MIN:MAX")
 Device = Annotated[str, FLAG, Field(description="auto, cpu, cuda, cuda:N or mps."), AfterValidator(_device_name)]
 MaxFailureRate = Annotated[
     float, FLAG, Field(ge=0, le=1, description="Share of the photographs that may be unreadable before the run stops.")

@@ -12,6 +12,7 @@ from sapnet_pipe.data.bag_store.schema import SCHEMA_VERSION, FailedImage
 from sapnet_pipe.data.coco.instances import Category
 from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.data.files import json_bytes, parse_json
+from sapnet_pipe.data.pixel_depth import Depth
 
 MANIFEST = "manifest.json"
 PARTIAL_MANIFEST = "manifest.partial.json"
@@ -40,6 +41,11 @@ class BagIdentity:
     points_sha256: str
     shard_images: int
     schema_version: int = SCHEMA_VERSION
+
+    @property
+    def depth(self) -> Depth:
+        """How photographs of more than 8 bits a channel were scaled. Raises: UserError if it is none."""
+        return Depth.recorded(self.recipe_settings.get("depth"), MANIFEST, "recipe_settings.depth")
 
     def fingerprint(self) -> str:
         """Hex SHA-256 of every field."""
@@ -173,9 +179,13 @@ def refuse_other_identity(
     for field in fields(BagIdentity):
         there, here = getattr(found, field.name), getattr(wanted, field.name)
         if there != here:
+            name = field.name
+            if isinstance(there, Mapping) and isinstance(here, Mapping):
+                key = min(key for key in {**there, **here} if there.get(key) != here.get(key))
+                name, there, here = f"{name}.{key}", there.get(key), here.get(key)
             raise UserError(
                 place,
-                field.name,
+                name,
                 there,
                 problem or f"but this run has {here!r}, and two different runs never mix in one folder",
                 hint or "Choose another --out, or give the settings that the store was made with",

@@ -8,9 +8,11 @@ import numpy as np
 
 from sapnet_pipe.data.checks.findings import CollectedFaults, Findings
 from sapnet_pipe.data.coco.document import ImageRecord
+from sapnet_pipe.data.depth_of_set import depth_of_set
 from sapnet_pipe.data.errors import FaultKind, UserError
 from sapnet_pipe.data.images import image_sizes, read_image
 from sapnet_pipe.data.photo_names import find_photograph, photographs_in
+from sapnet_pipe.data.pixel_depth import Depth
 from sapnet_pipe.data.progress import progress_bar
 
 MISSING = FaultKind("photographs-missing", "photographs are not in the folder", "Check --images and the file names")
@@ -73,6 +75,11 @@ class PhotoSizes:
         self._known[name] = None
         self._findings.add(UNREADABLE, self._blamed, f"{self.path(name)}, {problem}")
 
+    def look_deep(self, names: Iterable[str], quiet: bool) -> None:
+        """Say by which rule those of more than 8 bits a channel would be scaled."""
+        sound = [self.path(name) for name in names if self._known[name]]
+        depth_of_set(sound, Depth(), CollectedFaults(self._blamed, self._findings), quiet=quiet)
+
     def _look(self, name: str) -> tuple[tuple[int, int], tuple[int, int]] | None:
         try:
             self._paths[name] = find_photograph(self.folder, name, file=self._blamed, field="file_name")
@@ -104,7 +111,7 @@ def check_sizes(path: Path, images: Iterable[ImageRecord], photos: PhotoSizes, f
 
 
 def check_pixels(photos: PhotoSizes, at_most: int, quiet: bool) -> int:
-    """Decode photographs, of many an even sample; the number decoded."""
+    """Decode photographs, of many an even sample, and see how deep they are; the number decoded."""
     names = photos.readable
     chosen = [names[i] for i in np.unique(np.linspace(0, len(names) - 1, min(at_most, len(names))).astype(int))]
     for name in progress_bar(chosen, desc="decoding photographs", unit="img", quiet=quiet, leave=False):
@@ -112,6 +119,7 @@ def check_pixels(photos: PhotoSizes, at_most: int, quiet: bool) -> int:
             read_image(photos.path(name), None, None)
         except UserError as error:
             photos.spoil(name, error.problem)
+    photos.look_deep(chosen, quiet)
     return len(chosen)
 
 

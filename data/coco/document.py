@@ -8,7 +8,7 @@ and sizes that are missing where the photographs can tell them.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +107,7 @@ class CocoDocument:
     Attributes:
         images: By image id, in ascending order.
         categories: In ascending order of their ids.
+        info: The file's own description of itself; empty if it has none.
         annotations: The entries as they stand in the file, but for ids like 3.0, which are now whole numbers; ids are
             unique, images and categories exist, `iscrowd` is 0 or 1, or null, where it is given.
     """
@@ -115,6 +116,7 @@ class CocoDocument:
     images: dict[int, ImageRecord]
     categories: tuple[Category, ...]
     annotations: list[dict[str, Any]]
+    info: Mapping[str, Any] = field(default_factory=dict)
 
     def entries(self) -> Iterator[tuple[int, dict[str, Any]]]:
         """The annotations that are objects, each with its place in the file."""
@@ -146,7 +148,9 @@ def parse_document(
     numbers = {image.text_id: image.image_id for image in images.values() if image.text_id is not None}
     if numbers:
         _number_images_of(root.get("annotations"), numbers)
-    document = CocoDocument(path, images, categories, _list(root, "annotations", report))
+    info = root.get("info")
+    annotations = _list(root, "annotations", report)
+    document = CocoDocument(path, images, categories, annotations, info if isinstance(info, dict) else {})
     known, seen = {category.category_id for category in categories}, set[int]()
     for index, entry in document.entries():
         check_references(index, entry, images, known, seen, report)

@@ -1,7 +1,7 @@
 """COCO instance files: masks of objects in images."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 from types import MappingProxyType
@@ -67,6 +67,7 @@ class InstanceDataset:
 
     Attributes:
         notes: What was mended in it, a line a kind.
+        info: Its ``info``; of pseudo labels the method, the seed, the bags and the depth.
     """
 
     source: Path
@@ -74,6 +75,7 @@ class InstanceDataset:
     categories: tuple[Category, ...]
     annotations: tuple[InstanceAnnotation, ...]
     notes: tuple[str, ...] = ()
+    info: Mapping[str, Any] = field(default_factory=dict)
 
     def category_index(self) -> dict[int, int]:
         """category_id -> class_index 0..C-1, in ascending order of the category ids."""
@@ -102,7 +104,9 @@ def read_instances(
         if document.image_of(entry) is not None
     ]
     annotations.sort(key=lambda annotation: in_order(annotation.annotation_id))
-    return InstanceDataset(document.source, document.images, document.categories, tuple(annotations), report.notes())
+    return InstanceDataset(
+        document.source, document.images, document.categories, tuple(annotations), report.notes(), document.info
+    )
 
 
 def read_truth(path: Path, *, keep_crowds: bool = False) -> InstanceDataset:

@@ -35,7 +35,8 @@ def draw_rows(out: Path, name: str, sets: Mapping[str, Inputs], draw: Path, *, q
         return ["no run is finished, so nothing was drawn."]
     first, last = next(iter(labels)), list(labels)[-1]
     truth = None if inputs.truth is None else read_truth(inputs.truth)
-    every = list(contrasts_of(BagStore.open(inputs.bags["all"]), labels, truth))
+    store = BagStore.open(inputs.bags["all"])
+    every = list(contrasts_of(store, labels, truth))
     figures = {
         "sam-top1": [under(found, SAM, last) for found in every],
         "alone": [under(found, first, last) for found in every if not found.near],
@@ -44,11 +45,11 @@ def draw_rows(out: Path, name: str, sets: Mapping[str, Inputs], draw: Path, *, q
     }
     if len(labels) == 1:
         figures = {"sam-top1": figures["sam-top1"]}
-    source = str(inputs.bags["all"])
+    source, depth, images = str(inputs.bags["all"]), store.manifest.identity.depth, inputs.images
     try:
         shown = {
-            figure: draw_contrasts(draw / f"{figure}.png", contrasts, inputs.images, source=source, quiet=quiet)
-            for figure, contrasts in figures.items()
+            figure: draw_contrasts(draw / f"{figure}.png", some, images, source=source, depth=depth, quiet=quiet)
+            for figure, some in figures.items()
         }
     except UserError:
         shutil.rmtree(draw, ignore_errors=True)  # it was new

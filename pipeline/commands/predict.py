@@ -4,16 +4,17 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from shlex import quote
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from sapnet_pipe.data.errors import FaultReport, UserError
 from sapnet_pipe.data.files import read_json
+from sapnet_pipe.data.pixel_depth import Depth
 from sapnet_pipe.pipeline.inputs import Inputs, LocalPath, OutFile, PlainSettings
 from sapnet_pipe.pipeline.outputs import require_folder, require_new_file, require_new_folder
 from sapnet_pipe.pipeline.report import Report
-from sapnet_pipe.stages.flags import Device, MaxFailureRate
+from sapnet_pipe.stages.flags import DEPTH_FLAG, DepthText, Device, MaxFailureRate
 from sapnet_pipe.stages.training.run_files import MODEL, MODEL_DESCRIPTION, image_ids_beside
 
 
@@ -34,6 +35,9 @@ class PredictSettings(PlainSettings, frozen=True, extra="forbid"):
     score_threshold: float | None = Field(default=None, ge=0, le=1, description="Score that an instance needs.")
     max_per_image: int | None = Field(default=None, gt=0, le=1_000_000, description="Instances of one photograph.")
     batch_size: int | None = Field(default=None, gt=0, le=65_536, description="Photographs per forward pass.")
+    depth: Annotated[DepthText | None, DEPTH_FLAG] = Field(
+        default=None, description="What becomes 0 and 255 of photographs of more than 8 bits a channel."
+    )
     max_failure_rate: MaxFailureRate = 0.0
     draw_score: float = Field(default=0.3, ge=0, le=1, description="Score that an instance needs to be drawn.")
 
@@ -58,6 +62,7 @@ def predict(inputs: PredictInputs, settings: PredictSettings) -> Report:
             score_threshold=settings.score_threshold,
             max_per_image=settings.max_per_image,
             batch_size=settings.batch_size,
+            depth=None if settings.depth is None else Depth.parse(settings.depth),
             max_failure_rate=settings.max_failure_rate,
             quiet=inputs.quiet,
         ).to_dict()
@@ -65,7 +70,8 @@ def predict(inputs: PredictInputs, settings: PredictSettings) -> Report:
         out.unlink(missing_ok=True)  # predictions whose image ids could not be written
         raise
     if draw is not None:
-        pictures = _draw(out, Path(summary["image_ids"]), images, draw, settings.draw_score, inputs.quiet)
+        depth = Depth.parse(summary["depth"])
+        pictures = _draw(out, Path(summary["image_ids"]), images, draw, settings.draw_score, depth, inputs.quiet)
         summary |= {"pictures": pictures, "drawn": str(draw) if pictures else None}
     following = f"sapnet-pipe evaluate --truth TRUTH.json --predictions {quote(str(out))}"
     shown = {key: value for key, value in summary.items() if key != "notes"}
@@ -91,7 +97,9 @@ def require_model(run_dir: Path) -> None:
         raise UserError("--run", "path", str(run_dir), problem, hint)
 
 
-def _draw(predictions: Path, image_ids: Path, images: Path, draw: Path, min_score: float, quiet: bool) -> int:
+def _draw(
+    predictions: Path, image_ids: Path, images: Path, draw: Path, min_score: float, depth: Depth, quiet: bool
+) -> int:
     from sapnet_pipe.pipeline.pictures.predictions import draw_predictions
     from sapnet_pipe.stages.segment.image_list import images_of_file
 
@@ -99,7 +107,9 @@ def _draw(predictions: Path, image_ids: Path, images: Path, draw: Path, min_scor
     records = images_of_file(image_ids, images, FaultReport(image_ids))
     names = _category_names(read_json(image_ids).get("categories"))
     try:
-        return draw_predictions(predictions, records, images, draw, names=names, min_score=min_score, quiet=quiet)
+        return draw_predictions(
+            predictions, records, images, draw, names=names, min_score=min_score, depth=depth, quiet=quiet
+        )
     except UserError:
         if not predictions.resolve().is_relative_to(draw.resolve()):  # finished predictions stay
             shutil.rmtree(draw, ignore_errors=True)  # it was new

@@ -38,7 +38,8 @@ def draw_differences(
 ) -> str:
     """Draw the objects for which the labels differ most from SAM's own choice into `out`; a line on it."""
     every = contrasts_of(store, {_title(labels): labels}, truth)
-    shown = draw_contrasts(out / DIFFERENCES, every, images_dir, source=str(labels.source), quiet=quiet)
+    source, depth = str(labels.source), store.manifest.identity.depth
+    shown = draw_contrasts(out / DIFFERENCES, every, images_dir, source=source, depth=depth, quiet=quiet)
     if not shown:
         return "The choice is SAM's own for every object, so there are no differences to draw."
     return f"{out / DIFFERENCES} shows the {shown} objects whose choice differs most from SAM's own."

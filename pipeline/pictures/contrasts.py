@@ -17,6 +17,7 @@ from sapnet_pipe.data.coco.instances import ImageRecord
 from sapnet_pipe.data.coco.masks import decode_mask, rle_box, rle_iou
 from sapnet_pipe.data.images import read_image
 from sapnet_pipe.data.photo_names import find_photograph
+from sapnet_pipe.data.pixel_depth import AUTO, Depth
 from sapnet_pipe.data.progress import progress_bar
 from sapnet_pipe.pipeline.pictures.draw import Picture, write_picture
 
@@ -82,12 +83,19 @@ def most_different(contrasts: Iterable[Contrast], count: int = SHOWN) -> list[Co
 
 
 def draw_contrasts(
-    path: Path, contrasts: Iterable[Contrast], images_dir: Path, *, source: Path | str, quiet: bool
+    path: Path,
+    contrasts: Iterable[Contrast],
+    images_dir: Path,
+    *,
+    source: Path | str,
+    depth: Depth = AUTO,
+    quiet: bool,
 ) -> int:
     """Draw the most different of the objects into one picture; none is written where no choices differ.
 
     Args:
         source: What to blame for a photograph that cannot be read.
+        depth: How more than 8 bits a channel become 8.
     Returns: how many objects it shows.
     """
     shown = most_different(contrasts)
@@ -97,7 +105,7 @@ def draw_contrasts(
     for found in progress_bar(shown, desc=path.stem, unit="object", quiet=quiet):
         record, field = found.record, f"image {found.record.image_id}.file_name"
         photograph = find_photograph(images_dir, record.file_name, file=source, field=field)
-        pixels = read_image(photograph, record.height, record.width, file=source, field=field)
+        pixels = read_image(photograph, record.height, record.width, depth=depth, file=source, field=field)
         cells.append(draw_contrast(pixels, found))
     abreast = min(_ABREAST, len(cells))
     cells += [np.full_like(cells[0], 255)] * (-len(cells) % abreast)

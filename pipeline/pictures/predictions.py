@@ -13,6 +13,7 @@ from sapnet_pipe.data.coco.instances import ImageRecord
 from sapnet_pipe.data.files import disk_errors
 from sapnet_pipe.data.images import read_image
 from sapnet_pipe.data.photo_names import find_photograph
+from sapnet_pipe.data.pixel_depth import AUTO, Depth
 from sapnet_pipe.data.progress import progress_bar
 from sapnet_pipe.pipeline.pictures.draw import Label, draw_labels, draw_masks, write_picture
 
@@ -28,6 +29,7 @@ def draw_predictions(
     *,
     names: Mapping[int, str],
     min_score: float,
+    depth: Depth = AUTO,
     quiet: bool,
 ) -> int:
     """Draw every photograph with an instance of at least `min_score` into `out`, under its own file name.
@@ -38,6 +40,7 @@ def draw_predictions(
         predictions: What `stages.segment.predict` wrote: an entry a line, image after image.
         records: The photographs by the ids that the predictions have.
         names: category_id -> name; a category without one is shown by its id.
+        depth: How more than 8 bits a channel become 8.
     Some of the pictures are put side by side in ``grid.png``, evenly spread over all.
 
     Returns: the number of pictures of photographs.
@@ -49,7 +52,7 @@ def draw_predictions(
         for image_id, found in groupby(_entries(predictions), key=lambda entry: int(entry["image_id"])):
             shown = [entry for entry in found if entry["score"] >= min_score]
             if shown:
-                drawn.append(_draw(by_id[image_id], shown, images_dir, out, names, predictions))
+                drawn.append(_draw(by_id[image_id], shown, images_dir, out, names, predictions, depth))
             bar.update()
     if len(drawn) > 1:
         _draw_grid(out, drawn)
@@ -70,10 +73,11 @@ def _draw(
     out: Path,
     names: Mapping[int, str],
     source: Path,
+    depth: Depth,
 ) -> Path:
     field = f"image {record.image_id}.file_name"
     path = find_photograph(images_dir, record.file_name, file=source, field=field)
-    pixels = read_image(path, record.height, record.width, file=source, field=field)
+    pixels = read_image(path, record.height, record.width, depth=depth, file=source, field=field)
     masks = {rank: entry["segmentation"]["counts"].encode("ascii") for rank, entry in enumerate(shown, 1)}
     labels = {rank: _label(entry, names) for rank, entry in enumerate(shown, 1)}
     path = out / record.file_name

@@ -14,6 +14,7 @@ from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.data.evaluation.identity import match_images
 from sapnet_pipe.data.images import read_image
 from sapnet_pipe.data.photo_names import find_photograph
+from sapnet_pipe.data.pixel_depth import AUTO, Depth
 from sapnet_pipe.data.points.point_set import PointSet
 from sapnet_pipe.data.progress import progress_bar
 from sapnet_pipe.pipeline.pictures.draw import Panel, draw_strip, write_picture
@@ -31,12 +32,14 @@ def draw_strips(
     *,
     source: Path | str,
     count: int = DRAWN,
+    depth: Depth = AUTO,
     quiet: bool,
 ) -> str:
     """Draw at most `count` photographs, evenly spread over all, as ID-NAME.png in the new folder `out`.
 
     Args:
         source: What to blame for a photograph that cannot be read.
+        depth: How more than 8 bits a channel become 8.
     Returns: a line that says how many were drawn, and where.
     """
     chosen = [
@@ -46,7 +49,7 @@ def draw_strips(
         for record in progress_bar(chosen, desc="drawing", unit="image", quiet=quiet):
             field = f"image {record.image_id}.file_name"
             path = find_photograph(images_dir, record.file_name, file=source, field=field)
-            pixels = read_image(path, record.height, record.width, file=source, field=field)
+            pixels = read_image(path, record.height, record.width, depth=depth, file=source, field=field)
             name = f"{record.image_id}-{Path(record.file_name.replace(chr(92), '/')).stem[:80]}.png"
             write_picture(out / name, draw_strip(pixels, list(panels_of(record))))
     except UserError:
@@ -88,7 +91,8 @@ def draw_bags(out: Path, store: BagStore, images_dir: Path, truth: InstanceDatas
             *_truth_panels(true_masks, record),
         ]  # fmt: skip
 
-    return draw_strips(out, bags.records, images_dir, panels, source=str(store.folder), quiet=quiet)
+    depth, source = store.manifest.identity.depth, str(store.folder)
+    return draw_strips(out, bags.records, images_dir, panels, source=source, depth=depth, quiet=quiet)
 
 
 def draw_choices(
@@ -110,7 +114,8 @@ def draw_choices(
         ]
 
     drawn = [record for record in bags.records if record.image_id in own]
-    return draw_strips(out, drawn, images_dir, panels, source=labels, quiet=quiet)
+    depth = store.manifest.identity.depth
+    return draw_strips(out, drawn, images_dir, panels, source=labels, depth=depth, quiet=quiet)
 
 
 def choice_panels(bags: "StoreView", record: ImageRecord, chosen: Mapping[int, Masks], title: str) -> list[Panel]:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
-from sapnet_pipe.stages.flags import FLAG, Device, Flag, MaxFailureRate, UnusedSeed
+from sapnet_pipe.stages.flags import DEPTH_FLAG, FLAG, DepthText, Device, Flag, MaxFailureRate, UnusedSeed
 
 SamName = Literal["tiny", "vit_b", "vit_l", "vit_h"]
 RecipeName = Literal["multimask", "refined", "centred"]
@@ -37,6 +37,11 @@ class BagsConfig(SamConfig, frozen=True, extra="forbid"):
     )
     precision: Annotated[Literal["float32", "bfloat16", "float16"] | None, FLAG] = Field(
         default=None, description="Precision of the encoder: float32, or with --fast bfloat16; others need --fast."
+    )
+    depth: Annotated[DepthText, DEPTH_FLAG] = Field(
+        default="auto",
+        description="What becomes 0 and 255 of photographs of more than 8 bits a channel. auto: the ends of the bits "
+        "that the set uses, of floats 0 and 1; full: those of their type; percentile: the 0.1st and 99.9th of each.",
     )
     encode_batch: int | None = Field(
         default=None,

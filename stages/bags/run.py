@@ -11,10 +11,12 @@ import numpy as np
 from tqdm import tqdm
 
 from sapnet_pipe.data.bag_store.filesystem import Location, store_folder
-from sapnet_pipe.data.bag_store.manifest import MANIFEST, BagIdentity, BagManifest
+from sapnet_pipe.data.bag_store.manifest import MANIFEST, BagIdentity, BagManifest, read_identity
 from sapnet_pipe.data.bag_store.writer import BagWriter, open_writer
+from sapnet_pipe.data.depth_of_set import depth_of_set
 from sapnet_pipe.data.errors import FaultReport, UserError
 from sapnet_pipe.data.files import sha256_file
+from sapnet_pipe.data.pixel_depth import Depth
 from sapnet_pipe.data.points.point_set import PointSet
 from sapnet_pipe.stages.bags.config import BagsConfig
 from sapnet_pipe.stages.bags.executors import make_locally, make_on_ray
@@ -89,6 +91,7 @@ def run(points: PointSet, images_dir: Path, out: Location, config: BagsConfig, *
     tolerant = config.max_failure_rate > 0 or config.retry_failed
     report = FaultReport(points.source)
     files = find_images(points, images_dir, report=report, lost=lost if tolerant else None, quiet=quiet)
+    config = _with_depth(config, files, out, report, quiet)
     notes = (*points.notes, *report.notes())
     shards = _shards(sorted({*files, *lost}), config.shard_images)
     wanted = wanted_shards(config.part, len(shards))
@@ -107,6 +110,21 @@ def run(points: PointSet, images_dir: Path, out: Location, config: BagsConfig, *
             spent = make(BagJob(points, files, config), tasks, writer, budget, quiet=quiet)
         manifest = writer.manifest or writer.finish(points.dropped)
     return _summary(out, manifest, tasks, time.monotonic() - started, spent, writer.set_aside, notes)
+
+
+def _with_depth(
+    config: BagsConfig, files: Mapping[int, Path], out: Location, report: FaultReport, quiet: bool
+) -> BagsConfig:
+    """The settings with the depth that the photographs are scaled by.
+
+    ``auto`` is decided for all of them, but a store in `out` goes on by what was decided for it.
+    """
+    depth, begun = Depth.parse(config.depth), read_identity(store_folder(out))
+    goes_on = begun is not None and not depth.is_decided and begun.depth.rule == "auto"
+    if begun is not None and goes_on:
+        depth = begun.depth
+    taken = depth_of_set(files.values(), depth, report, decide_auto=not goes_on, quiet=quiet)
+    return config.model_copy(update={"depth": str(taken)})
 
 
 def _shards(image_ids: list[int], size: int) -> list[list[int]]:
@@ -129,7 +147,11 @@ def _identity(points: PointSet, config: BagsConfig) -> BagIdentity:
         sam_model=config.sam,
         checkpoint_sha256=checkpoint_sha256(config.sam, config.checkpoint),
         recipe=config.recipe,
-        recipe_settings={**RECIPES[config.recipe].settings(), **({"features": True} if config.features else {})},
+        recipe_settings={
+            **RECIPES[config.recipe].settings(),
+            **({"features": True} if config.features else {}),
+            **({} if config.depth == "auto" else {"depth": config.depth}),  # which older stores do not have
+        },
         precision=precision_name(config),
         points_sha256=points.sha256 or sha256_file(points.source),
         shard_images=config.shard_images,

@@ -19,6 +19,7 @@ import numpy as np
 from sapnet_pipe.data.bag_store.schema import Bag
 from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.data.images import read_image
+from sapnet_pipe.data.pixel_depth import Depth
 from sapnet_pipe.data.points.point_set import PointSet
 from sapnet_pipe.stages.bags.background import InBackground, fetched_ahead
 from sapnet_pipe.stages.bags.config import BagsConfig
@@ -155,7 +156,9 @@ class BagWorker:
         points = self._job.points
         image = points.images[image_id]
         path, field = self._job.files[image_id], image_field(image)
-        return self.sam.prepare(read_image(path, image.height, image.width, file=points.source, field=field))
+        depth = Depth.parse(self._job.config.depth)
+        pixels = read_image(path, image.height, image.width, depth=depth, file=points.source, field=field)
+        return self.sam.prepare(pixels)
 
     def _ready(
         self, batch: Sequence[tuple[int, Future[PreparedImage]]], result: ShardResult, tolerate: bool

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from sapnet_pipe.data.coco.instances import InstanceDataset
 from sapnet_pipe.data.evaluation.coco_ap import coco_ap
+from sapnet_pipe.data.pixel_depth import Depth
 from sapnet_pipe.stages.segment.batches import SegmentBatch, TrainBatches
 from sapnet_pipe.stages.segment.config import LossConfig
 from sapnet_pipe.stages.segment.engine import SHORTER, EngineInputs, EngineResult
@@ -56,6 +57,7 @@ def _measure(inputs: EngineInputs, truth: InstanceDataset, device: torch.device)
             test=inputs.description.test,
             device=device,
             quiet=inputs.quiet,
+            depth=Depth.parse(inputs.description.depth),
         )
     )
     return {"segm": coco_ap(truth, found, "segm"), "bbox": coco_ap(truth, found, "bbox")}

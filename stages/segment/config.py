@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
-from sapnet_pipe.stages.flags import FLAG, Device, KeepCrowds, MaxFailureRate, Seed
+from sapnet_pipe.stages.flags import FLAG, DepthText, Device, KeepCrowds, MaxFailureRate, Seed
 from sapnet_pipe.stages.training.backbone_config import IMAGENET, STRIDES, BackboneConfig, FpnNormName
 from sapnet_pipe.stages.training.config import TrainConfig
 
@@ -125,6 +125,11 @@ class ImageConfig(BaseModel, frozen=True, extra="forbid"):
     flip: bool = Field(default=True, description="Mirror half of the images.")
     cache_mb: int = Field(
         default=256, ge=0, le=100_000_000, description="Memory for decoded images; per worker process."
+    )
+    depth: DepthText = Field(
+        default="auto",
+        description="What becomes 0 and 255 of photographs of more than 8 bits a channel, as --depth of generate-bags; "
+        "auto: as the pseudo labels say, else as there.",
     )
 
     @field_validator("short_sides")

@@ -17,12 +17,16 @@ from sapnet_pipe.data.coco.instances import (
 )
 from sapnet_pipe.data.coco.instances import read_truth as read_true_masks
 from sapnet_pipe.data.coco.masks import decode_masks, rle_area
-from sapnet_pipe.data.errors import FaultReport, UserError
+from sapnet_pipe.data.depth_of_set import depth_of_set
+from sapnet_pipe.data.errors import FaultReport, UserError, mended
 from sapnet_pipe.data.evaluation.identity import in_categories_of
 from sapnet_pipe.data.images import read_image
 from sapnet_pipe.data.labels.pseudo_labels import alternates_of, confidence_of
 from sapnet_pipe.data.photo_names import check_spelling, find_photograph, sizes_in
+from sapnet_pipe.data.pixel_depth import AUTO, Depth
 from sapnet_pipe.stages.training.failures import find_unreadable, photo_field, unreadable_note
+
+_OTHER_DEPTH = mended("depth-of-the-labels", "depth of the labels is not taken", "That of image.depth is")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,7 @@ class LabelSet:
         categories: In the order of the class indices.
         dropped: Reason -> number of annotations that do not train.
         notes: What was mended in the file, a line a kind.
+        depth: How photographs of more than 8 bits a channel are scaled.
     """
 
     source: Path
@@ -60,17 +65,18 @@ class LabelSet:
     categories: tuple[Category, ...]
     dropped: dict[str, int]
     notes: tuple[str, ...] = ()
+    depth: Depth = AUTO
 
     def read_pixels(self, image: LabelledImage) -> NDArray[np.uint8]:
         """Decode the photograph, (H, W, 3) uint8 RGB; UserError if it cannot be had."""
-        return read_record(image.record, self.images_dir, self.source)
+        return read_record(image.record, self.images_dir, self.source, self.depth)
 
 
-def read_record(record: ImageRecord, images_dir: Path, source: Path) -> NDArray[np.uint8]:
+def read_record(record: ImageRecord, images_dir: Path, source: Path, depth: Depth = AUTO) -> NDArray[np.uint8]:
     """Decode the photograph of an image record, (H, W, 3) uint8 RGB; `source` is blamed if it cannot be had."""
     field = photo_field(record)
     path = find_photograph(images_dir, record.file_name, file=source, field=field)
-    return read_image(path, record.height, record.width, file=source, field=field)
+    return read_image(path, record.height, record.width, depth=depth, file=source, field=field)
 
 
 def read_masks(image: LabelledImage) -> tuple[NDArray[np.uint8], list[NDArray[np.uint8]]]:
@@ -90,6 +96,7 @@ def read_labels(
     min_score: float = 0.0,
     max_failure_rate: float = 0.0,
     keep_crowds: bool = False,
+    depth: Depth = AUTO,
     quiet: bool = True,
 ) -> LabelSet:
     """Read any COCO instances file, pseudo labels or true masks, and keep what trains.
@@ -98,11 +105,11 @@ def read_labels(
         min_score: Labels of less confidence are left out; one without confidence and score is taken to be certain.
         max_failure_rate: Share of the photographs that may be unreadable; they are left out with their labels.
         keep_crowds: Take annotations with `iscrowd` 1 for single objects.
+        depth: How more than 8 bits become 8; a plain ``auto`` is that of the labels, else it is decided.
 
     Crowd regions, empty masks and annotations without one are left out and counted. Everything is turned into
     compressed run lengths at once: it checks every mask before hours are spent, and takes a fraction of the
     memory of the parsed JSON.
-
     Raises: UserError for a malformed file or mask, for a missing image, and if nothing is left to train on.
     """
     dataset = read_instances(path, size_of=sizes_in(images_dir, path), keep_crowds=keep_crowds)
@@ -132,14 +139,29 @@ def read_labels(
     images = tuple(image for image in images if image.record.image_id not in lost)
     if not any(image.counts for image in images):
         raise UserError(images_dir, "images", len(lost), "cannot be read, and hold all the labels", "Replace them")
-    return LabelSet(
-        path,
-        images_dir,
-        images,
-        dataset.categories,
-        {reason: count for reason, count in dropped.items() if count},
-        (*dataset.notes, *report.notes(), *unreadable_note(lost, len(records))),
-    )
+    depth = _depth(dataset, records, images_dir, depth, report, quiet)
+    notes = (*dataset.notes, *report.notes(), *unreadable_note(lost, len(records)))
+    counts = {reason: count for reason, count in dropped.items() if count}
+    return LabelSet(path, images_dir, images, dataset.categories, counts, notes, depth)
+
+
+def _depth(
+    dataset: InstanceDataset,
+    records: list[ImageRecord],
+    images_dir: Path,
+    given: Depth,
+    report: FaultReport,
+    quiet: bool,
+) -> Depth:
+    recorded = Depth.recorded(dataset.info.get("depth"), dataset.source, "info.depth")
+    paths = [
+        find_photograph(images_dir, record.file_name, file=dataset.source, field=photo_field(record))
+        for record in records
+    ]
+    taken = depth_of_set(paths, given if given.is_decided else recorded, report, quiet=quiet)
+    if taken != AUTO and given.is_decided and recorded.is_decided and given != recorded:
+        report(_OTHER_DEPTH, "info.depth", str(recorded), f"but image.depth is {given}")
+    return taken
 
 
 def read_truth(path: Path, labels: LabelSet, *, keep_crowds: bool = False) -> tuple[InstanceDataset, list[str]]:

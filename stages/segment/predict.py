@@ -9,17 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from sapnet_pipe.data.coco.instances import Category, ImageRecord
-from sapnet_pipe.data.errors import FaultReport, UserError
+from sapnet_pipe.data.depth_of_set import depth_of_set
+from sapnet_pipe.data.errors import FaultReport, UserError, mended
 from sapnet_pipe.data.files import atomic_path
 from sapnet_pipe.data.json_files import write_coco
-from sapnet_pipe.data.photo_names import check_spelling, skipped_note
+from sapnet_pipe.data.photo_names import check_spelling, find_photograph, skipped_note
+from sapnet_pipe.data.pixel_depth import AUTO, Depth
 from sapnet_pipe.stages.segment.config import InferenceConfig
 from sapnet_pipe.stages.segment.image_list import images_of_file, images_of_folder
 from sapnet_pipe.stages.segment.results import coco_results
 from sapnet_pipe.stages.segment.weights.model_file import load_model
 from sapnet_pipe.stages.training.devices import limit_threads, pick_device
-from sapnet_pipe.stages.training.failures import FailureBudget, Unreadable, unreadable_note
+from sapnet_pipe.stages.training.failures import FailureBudget, Unreadable, photo_field, unreadable_note
 from sapnet_pipe.stages.training.run_files import MODEL, image_ids_beside
+
+_OTHER_DEPTH = mended("depth-of-the-model", "depth of the model's training is not taken", "That of --depth is")
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,7 @@ class PredictSummary:
         dropped: Reason -> number of predictions left out.
         predictions: The results file.
         image_ids: The file beside the results that names their images and categories.
+        depth: How photographs of more than 8 bits a channel were scaled; auto if there are none.
     """
 
     images: int
@@ -44,6 +49,7 @@ class PredictSummary:
     predictions: str
     image_ids: str
     notes: list[str]
+    depth: str = "auto"
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form."""
@@ -60,6 +66,7 @@ def run(
     score_threshold: float | None = None,
     max_per_image: int | None = None,
     batch_size: int | None = None,
+    depth: Depth | None = None,
     max_failure_rate: float = 0.0,
     quiet: bool = False,
 ) -> PredictSummary:
@@ -72,7 +79,7 @@ def run(
         images_json: COCO file whose images are taken, with their ids; else all photographs of the folder, numbered
             from 1 by name.
         score_threshold: Final score below which an instance is left out.
-        max_per_image, batch_size: In place of the training's ``test`` settings.
+        depth, max_per_image, batch_size: In place of the training's.
         max_failure_rate: Share of the photographs that may be unreadable; they are left out.
     Raises: UserError for a model or photograph that cannot be used.
     """
@@ -87,27 +94,26 @@ def run(
     unreadable = Unreadable(lost, FailureBudget(max_failure_rate, images))
     folder = images_dir.parent if images_dir.is_file() else images_dir
     test = changed_test(description.test, max_per_image, batch_size)
+    taken = _depth(Depth.parse(description.depth), depth, records, folder, report, quiet)
     dropped: Counter[str] = Counter()
     results = coco_results(
-        model, records, folder, source=images_json or images_dir, categories=description.categories,
-        test=test, device=target, quiet=quiet, dropped=dropped, unreadable=unreadable,
+        model, records, folder, source=images_json or images_dir, categories=description.categories, test=test,
+        device=target, quiet=quiet, depth=taken, dropped=dropped, unreadable=unreadable,
     )  # fmt: skip
-    least = score_threshold or 0.0
-    count = _write_results(out, (entry for entry in results if entry["score"] >= least))
+    count = _write_results(out, (entry for entry in results if entry["score"] >= (score_threshold or 0.0)))
     read = [record for record in records if record.image_id not in lost]
     ids = _write_ids(out, read, description.categories)
-    seconds = round(time.perf_counter() - began, 3)
-    skipped = skipped_note(others)
     return PredictSummary(
         images=len(read),
         images_unreadable=len(lost),
         instances=count,
         other_files=sum(others.values()),
         dropped=dict(dropped),
-        seconds=seconds,
+        seconds=round(time.perf_counter() - began, 3),
         predictions=str(out),
         image_ids=str(ids),
-        notes=[*report.notes(), *([skipped] if skipped else []), *unreadable_note(lost, images)],
+        notes=[*report.notes(), *filter(None, [skipped_note(others)]), *unreadable_note(lost, images)],
+        depth=str(taken),
     )
 
 
@@ -120,6 +126,19 @@ def _records(
     records = images_of_file(images_json, images_dir, report)
     check_spelling(images_dir, {record.file_name: f"image {record.image_id}.file_name" for record in records}, report)
     return records, {}
+
+
+def _depth(
+    trained: Depth, given: Depth | None, records: list[ImageRecord], folder: Path, report: FaultReport, quiet: bool
+) -> Depth:
+    """How the photographs are scaled: as given, else as the model's were, else as is decided for all of them."""
+    paths = [
+        find_photograph(folder, record.file_name, file=report.source, field=photo_field(record)) for record in records
+    ]
+    taken = depth_of_set(paths, given or trained, report, quiet=quiet)
+    if taken != AUTO and given is not None and given != trained:
+        report(_OTHER_DEPTH, "--depth", str(given), f"but the model was trained with {trained}")
+    return taken
 
 
 def changed_test(test: InferenceConfig, max_per_image: int | None, batch_size: int | None = None) -> InferenceConfig:

@@ -13,6 +13,7 @@ from sapnet_pipe.data.boxes import xyxy_to_xywh
 from sapnet_pipe.data.coco.instances import Category, ImageRecord
 from sapnet_pipe.data.coco.masks import encode_masks
 from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.pixel_depth import AUTO, Depth
 from sapnet_pipe.data.progress import progress_bar
 from sapnet_pipe.stages.segment.config import InferenceConfig
 from sapnet_pipe.stages.segment.labels import read_record
@@ -39,6 +40,7 @@ def coco_results(
     test: InferenceConfig,
     device: torch.device,
     quiet: bool,
+    depth: Depth = AUTO,
     dropped: Counter[str] | None = None,
     unreadable: Callable[[ImageRecord, UserError], None] | None = None,
 ) -> Iterator[dict[str, Any]]:
@@ -47,6 +49,7 @@ def coco_results(
     Args:
         source: The file to blame for a photograph that cannot be read.
         categories: In the order of the class indices.
+        depth: How more than 8 bits a channel become 8.
         dropped: Counts what is left out: masks that vanish at the photograph's size.
         unreadable: Is told of a photograph that cannot be read, which is passed over; None: it is raised.
     Yields: ``{image_id, category_id, segmentation, bbox, score}``; by image, then falling score.
@@ -59,7 +62,7 @@ def coco_results(
             pixels: dict[ImageRecord, NDArray[np.uint8]] = {}
             for record in chunk:
                 try:
-                    pixels[record] = read_record(record, images_dir, source)
+                    pixels[record] = read_record(record, images_dir, source, depth)
                 except UserError as error:
                     if unreadable is None:
                         raise

@@ -11,6 +11,7 @@ import torch
 from tqdm import tqdm
 
 from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.pixel_depth import Depth
 from sapnet_pipe.stages.segment import builtin
 from sapnet_pipe.stages.segment.config import Detectron2Config, SegmentConfig
 from sapnet_pipe.stages.segment.engine import EngineInputs, EngineResult, begun_engine, choose_engine
@@ -130,6 +131,7 @@ def _labels(path: Path, images_dir: Path, config: SegmentConfig, quiet: bool) ->
         min_score=config.min_score,
         max_failure_rate=config.max_failure_rate,
         keep_crowds=config.keep_crowds,
+        depth=Depth.parse(config.image.depth),
         quiet=quiet or not is_main_process(),
     )
 
@@ -194,7 +196,11 @@ def _network(
         number = len(labels.categories)
         model, backbone = build_solov2(config.backbone, config.head, number, warn=notes.add, load=not config.init)
         description = ModelDescription(
-            categories=labels.categories, backbone=backbone, head=config.head, test=config.test
+            categories=labels.categories,
+            backbone=backbone,
+            head=config.head,
+            test=config.test,
+            depth=str(labels.depth),
         )
         if config.init:
             others = load_initial_weights(model, Path(config.init), stride_in_1x1=backbone.stride_in_1x1)

@@ -148,7 +148,7 @@ def _images(store: BagStore, images_dir: Path) -> BagImages:
     if not len(table):
         hint = "Make bags for at least one point, of photographs that can be read"
         raise UserError(store.folder, "points", 0, "so there is nothing to choose from", hint)
-    return group_images(table, store.categories, images_dir, store.folder)
+    return group_images(table, store.categories, images_dir, store.folder, store.manifest.identity.depth)
 
 
 def _readable(
@@ -248,6 +248,9 @@ class _Job:
 def _info(store: BagStore, config: SelectConfig, outcome: _Outcome) -> dict[str, Any]:
     """What the label file says of itself."""
     info: dict[str, Any] = {"method": config.method, "seed": config.seed, "bags": store.fingerprint}
+    depth = store.manifest.identity.depth
+    if depth.is_decided:
+        info["depth"] = str(depth)
     if outcome.learned is not None and config.frozen.enabled:  # screening is not the method in full
         info["frozen"] = True
     if outcome.fallback is None:

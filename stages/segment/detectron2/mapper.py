@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from sapnet_pipe.data.coco.masks import decode_masks
 from sapnet_pipe.data.coco.segmentations import segmentation_to_counts
 from sapnet_pipe.data.images import read_image
+from sapnet_pipe.data.pixel_depth import Depth
 from sapnet_pipe.stages.segment.batches import Draw
 from sapnet_pipe.stages.segment.detectron2.instances import make_instances
 from sapnet_pipe.stages.training.image_batch import resize_image, resize_transform
@@ -138,14 +139,16 @@ class MaskMapper:
         """Map one image.
 
         Args:
-            dataset_dict: In Detectron2's format; ``draw`` decides size and mirroring if it is there.
+            dataset_dict: In Detectron2's format; ``draw`` decides size and mirroring, and ``depth`` what becomes of
+                more than 8 bits a channel, if they are there.
         Returns: the entries of the dict but the annotations, ``image`` (3, H, W) uint8, and while training
             ``instances`` as `make_instances` has them.
         Raises: UserError if the photograph cannot be read, or does not have the size that the dict says.
         """
         entry = {key: value for key, value in dataset_dict.items() if key not in ("annotations", "draw")}
         height, width = entry.get("height"), entry.get("width")
-        pixels = read_image(Path(entry["file_name"]), height, width)
+        depth = Depth.recorded(entry.pop("depth", None), entry["file_name"], "depth")
+        pixels = read_image(Path(entry["file_name"]), height, width, depth=depth)
         entry["height"], entry["width"] = pixels.shape[:2]
         given = DrawnInput(pixels[:, :, ::-1] if self.image_format == "BGR" else pixels, dataset_dict.get("draw"))
         transforms = self.augmentations(given)

@@ -13,6 +13,7 @@ from sapnet_pipe.data.coco.instances import Category, ImageRecord, InstanceDatas
 from sapnet_pipe.data.coco.masks import rle_area, rle_box
 from sapnet_pipe.data.files import write_json
 from sapnet_pipe.data.photo_names import find_photograph
+from sapnet_pipe.data.pixel_depth import AUTO, Depth
 from sapnet_pipe.stages.segment.detectron2.config import META_ARCHITECTURE, NARROW_BACKBONE
 from sapnet_pipe.stages.segment.detectron2.meta_arch import HostedSOLOv2, build_narrow_resnet_fpn_backbone
 from sapnet_pipe.stages.segment.labels import LabelledImage, LabelSet
@@ -34,7 +35,13 @@ def register_labels(name: str, labels: LabelSet) -> None:
 
 
 def register_images(
-    name: str, records: Sequence[ImageRecord], images_dir: Path, categories: Sequence[Category], *, json_file: str
+    name: str,
+    records: Sequence[ImageRecord],
+    images_dir: Path,
+    categories: Sequence[Category],
+    *,
+    json_file: str,
+    depth: Depth = AUTO,
 ) -> None:
     """Register photographs to evaluate on.
 
@@ -43,7 +50,7 @@ def register_images(
         json_file: COCO file that COCOEvaluator compares with.
     """
     forget(name)
-    DatasetCatalog.register(name, lambda: image_dicts(records, images_dir))
+    DatasetCatalog.register(name, lambda: image_dicts(records, images_dir, depth))
     _describe(name, categories, json_file, images_dir)
 
 
@@ -57,10 +64,10 @@ def forget(name: str) -> None:
 
 def dataset_dicts(labels: LabelSet) -> list[dict[str, Any]]:
     """One dict per image in Detectron2's format; annotations also have ``id`` and ``alternates`` (RLE)."""
-    return [_image_dict(image, labels.images_dir) for image in labels.images]
+    return [_image_dict(image, labels.images_dir, labels.depth) for image in labels.images]
 
 
-def image_dicts(records: Sequence[ImageRecord], images_dir: Path) -> list[dict[str, Any]]:
+def image_dicts(records: Sequence[ImageRecord], images_dir: Path, depth: Depth = AUTO) -> list[dict[str, Any]]:
     """One dict per photograph, without annotations."""
     return [
         {
@@ -68,6 +75,7 @@ def image_dicts(records: Sequence[ImageRecord], images_dir: Path) -> list[dict[s
             "height": image.height,
             "width": image.width,
             "image_id": image.image_id,
+            **_depth_entry(depth),
         }
         for image in records
     ]
@@ -111,7 +119,12 @@ def _path_of(record: ImageRecord, images_dir: Path) -> str:
     )
 
 
-def _image_dict(image: LabelledImage, images_dir: Path) -> dict[str, Any]:
+def _depth_entry(depth: Depth) -> dict[str, str]:
+    """What `MaskMapper` takes the depth from; nothing where the mapper's own rule is meant."""
+    return {"depth": str(depth)} if depth.is_decided else {}
+
+
+def _image_dict(image: LabelledImage, images_dir: Path, depth: Depth) -> dict[str, Any]:
     record = image.record
     objects = zip(image.annotation_ids, image.classes, image.counts, image.alternates, strict=True)
     return {
@@ -119,6 +132,7 @@ def _image_dict(image: LabelledImage, images_dir: Path) -> dict[str, Any]:
         "height": record.height,
         "width": record.width,
         "image_id": record.image_id,
+        **_depth_entry(depth),
         "annotations": [
             {
                 "id": annotation_id,

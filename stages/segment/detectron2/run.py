@@ -186,7 +186,9 @@ def _train(job: Job, settings: CfgNode) -> None:
     register_labels(TRAIN, job.labels)
     if job.val_records is not None:
         truth = str(job.out / INFERENCE_TRUTH)
-        register_images(VALIDATION, job.val_records, job.val_images, job.labels.categories, json_file=truth)
+        register_images(
+            VALIDATION, job.val_records, job.val_images, job.labels.categories, json_file=truth, depth=job.labels.depth
+        )
     try:
         with finishing_steps(quiet=job.quiet or not comm.is_main_process()) as interruption:
             trainer = _trainer(job, settings, interruption)

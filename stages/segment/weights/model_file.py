@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 from sapnet_pipe.data.coco.instances import Category
 from sapnet_pipe.data.errors import UserError
 from sapnet_pipe.data.files import read_json, write_json
+from sapnet_pipe.stages.flags import DepthText
 from sapnet_pipe.stages.segment.config import HeadConfig, InferenceConfig, SegmentBackboneConfig
 from sapnet_pipe.stages.segment.network import build_solov2
 from sapnet_pipe.stages.segment.pixel_format import DETECTRON2_PIXELS, PixelFormat
@@ -28,6 +29,7 @@ class ModelDescription(BaseModel, frozen=True, extra="forbid"):
         backbone: Resolved, without any ``auto``.
         pixels: How the first convolution in the file wants its pixels. Only files know it: what `load_model` returns
             sees the normalised RGB of `batch_images`, whichever engine trained it.
+        depth: How the training's photographs of more than 8 bits a channel were scaled.
     """
 
     categories: tuple[Category, ...]
@@ -35,6 +37,7 @@ class ModelDescription(BaseModel, frozen=True, extra="forbid"):
     head: HeadConfig
     test: InferenceConfig
     pixels: PixelFormat = DETECTRON2_PIXELS
+    depth: DepthText = "auto"
 
     def build(self) -> SOLOv2:
         """The network with random weights."""

@@ -10,6 +10,7 @@ from sapnet_pipe.data.bag_store.table import BagTable
 from sapnet_pipe.data.coco.instances import Category, ImageRecord
 from sapnet_pipe.data.images import read_image
 from sapnet_pipe.data.photo_names import find_photograph
+from sapnet_pipe.data.pixel_depth import AUTO, Depth
 from sapnet_pipe.stages.training.image_batch import ImageTransform, resize_image
 
 
@@ -23,6 +24,7 @@ class BagImages:
         class_index: (N,) int64, 0..C-1 in ascending order of the category ids.
         images_dir: Where the photographs lie.
         source: The bag store, to blame for a wrong file name.
+        depth: How the photographs were scaled for SAM, and are here.
     """
 
     table: BagTable
@@ -30,6 +32,7 @@ class BagImages:
     class_index: NDArray[np.int64]
     images_dir: Path
     source: Path | str
+    depth: Depth = AUTO
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -52,16 +55,23 @@ class BagImages:
         record = self.record(image)
         field = f"image {record.image_id}.file_name"
         path = find_photograph(self.images_dir, record.file_name, file=self.source, field=field)
-        pixels = read_image(path, record.height, record.width, file=self.source, field=field)
+        pixels = read_image(path, record.height, record.width, depth=self.depth, file=self.source, field=field)
         return resize_image(pixels, transform.height, transform.width)
 
 
-def group_images(table: BagTable, categories: tuple[Category, ...], images_dir: Path, source: Path | str) -> BagImages:
+def group_images(
+    table: BagTable,
+    categories: tuple[Category, ...],
+    images_dir: Path,
+    source: Path | str,
+    depth: Depth = AUTO,
+) -> BagImages:
     """Find the images of a table; needs memory for a few numbers per point, no Python object per point."""
     bounds = np.flatnonzero(np.diff(table.image_id)) + 1
     starts = np.concatenate([[0], bounds, [len(table)]]).astype(np.int64) if len(table) else np.zeros(1, np.int64)
     ids = np.array(sorted(category.category_id for category in categories), np.int64)
-    return BagImages(table, starts, np.searchsorted(ids, table.category_id).astype(np.int64), images_dir, source)
+    index = np.searchsorted(ids, table.category_id).astype(np.int64)
+    return BagImages(table, starts, index, images_dir, source, depth)
 
 
 def padded_bags(table: BagTable, rows: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
