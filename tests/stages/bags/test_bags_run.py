@@ -105,7 +105,7 @@ def test_a_second_run_finds_the_store_complete_and_touches_nothing(tmp_path, poi
 def test_a_store_of_other_settings_is_refused(tmp_path, points, images_dir, config, field, value):
     run(points, images_dir, tmp_path / "bags", config, quiet=True)
     before = _bytes_of(tmp_path / "bags")
-    named = {"fast": "precision", "features": "recipe_settings"}.get(field, field)
+    named = {"fast": "precision", "features": "recipe_settings.features"}.get(field, field)
     with pytest.raises(UserError, match=f"{named} = "):
         run(points, images_dir, tmp_path / "bags", config.model_copy(update={field: value}), quiet=True)
     assert _bytes_of(tmp_path / "bags") == before
