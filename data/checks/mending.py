@@ -17,7 +17,7 @@ from sapnet_pipe.data.coco.document import MAX_ID, ImageRecord
 from sapnet_pipe.data.errors import FaultKind, FaultReport, UserError
 from sapnet_pipe.data.images import image_sizes
 from sapnet_pipe.data.photo_names import check_spelling, find_photograph, sizes_in
-from sapnet_pipe.data.points.click_file import NO_POINTS, OUTSIDE, Click, ClickFile, moved_inside
+from sapnet_pipe.data.points.click_file import NO_POINTS, OUTSIDE, Click, ClickFile, PointsFile, moved_inside
 from sapnet_pipe.data.points.point_set import PointSet, build_point_set
 from sapnet_pipe.data.points.reader import read_clicks
 
@@ -47,7 +47,9 @@ def mend_points(path: Path, images_dir: Path | None) -> PointSet:
     Raises: UserError for what cannot be put right, and if no click is left.
     """
     reading, report = _ButOutside(path), _Mended(path)
-    found = read_clicks(path, None if images_dir is None else sizes_in(images_dir, path), reading)
+    found = read_clicks(
+        PointsFile(path, images_dir), None if images_dir is None else sizes_in(images_dir, path), reading
+    )
     if images_dir is not None:
         found.images = {key: _as_photographed(image, images_dir, report) for key, image in found.images.items()}
     clicks = [*_with_own_ids(_once(_inside(_in_pixels(found, report), found, report), found, report), found)]

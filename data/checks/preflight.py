@@ -19,7 +19,7 @@ from sapnet_pipe.data.coco.instances import MASK
 from sapnet_pipe.data.errors import FaultKind, UserError
 from sapnet_pipe.data.labels.pseudo_labels import read_pseudo_labels
 from sapnet_pipe.data.photo_names import check_spelling, photographs_in
-from sapnet_pipe.data.points.click_file import MALFORMED, NO_POINTS
+from sapnet_pipe.data.points.click_file import MALFORMED, NO_POINTS, PointsFile
 from sapnet_pipe.data.points.reader import read_clicks
 from sapnet_pipe.data.progress import progress_bar
 
@@ -66,7 +66,7 @@ def check_points(path: Path, images: Path | None, findings: Findings, *, decode:
     """
     photos = _photos(path, images, findings)
     try:
-        found = read_clicks(path, _size_of(photos), CollectedFaults(path, findings))
+        found = read_clicks(PointsFile(path, images), _size_of(photos), CollectedFaults(path, findings))
     except UserError as error:
         return _unreadable(path, error, findings)
     if findings.has(MALFORMED, path):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from sapnet_pipe.data.coco.document import Category, CocoDocument, ImageRecord, SizeOf
-from sapnet_pipe.data.errors import FaultKind, FaultReport
+from sapnet_pipe.data.errors import FaultKind, FaultReport, UserError
 from sapnet_pipe.data.files import parse_json, reading
 
 MALFORMED = FaultKind(
@@ -86,6 +86,7 @@ class ClickFile:
             ``further_points`` of objects that have several, if there are any.
         place: Names the place of a click in this file.
         document: The COCO file, if it is one.
+        taken_for: The form that the file was taken for, for people.
     """
 
     source: Path
@@ -95,6 +96,7 @@ class ClickFile:
     dropped: Counter[str] = field(default_factory=lambda: Counter(crowd=0, without_point=0, points_moved_inside=0))
     place: str = "annotations[{entry}].{field}"
     document: CocoDocument | None = None
+    taken_for: str = ""
 
     def where(self, click: Click) -> str:
         """The place of a click for people, for example ``annotations[17].point``."""
@@ -102,10 +104,15 @@ class ClickFile:
 
 
 class PointsFile:
-    """A file (or folder) that is to be recognised and read. Its bytes are read once: it may be a pipe, or change."""
+    """A file that is to be recognised and read. Its bytes are read once: it may be a pipe, or change.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    Attributes:
+        images_dir: Image folder, among whose photographs a tool's own name of one is looked up; None if not known.
+        category: Of the clicks whose file names none.
+    """
+
+    def __init__(self, path: Path, images_dir: Path | None = None, category: str | None = None) -> None:
+        self.path, self.images_dir, self.category = path, images_dir, category
 
     @cached_property
     def content(self) -> bytes:
@@ -118,10 +125,23 @@ class PointsFile:
         """Its content as JSON; UserError if it is not JSON."""
         return parse_json(self.content, self.path)
 
+    @cached_property
+    def json_or_none(self) -> Any:
+        """Its content as JSON; None if it is none."""
+        if self.content.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] not in (b"{", b"["):
+            return None
+        try:
+            return self.json
+        except UserError:
+            return None
+
     @property
     def sha256(self) -> str:
-        """Hex SHA-256 of the bytes that are parsed."""
-        return hashlib.sha256(self.content).hexdigest()
+        """Hex SHA-256 of the bytes that are parsed, and of the category that was given with them."""
+        content = hashlib.sha256(self.content)
+        if self.category is not None:
+            content.update(f"\0{self.category}".encode())
+        return content.hexdigest()
 
 
 class PointFormat(Protocol):

@@ -44,6 +44,7 @@ def read(file: PointsFile, size_of: SizeOf | None, report: FaultReport) -> Click
         found.clicks.append(click)
     if not found.clicks and document.annotations:
         _report_no_points(found, len(document.annotations), report)
+    found.taken_for = " and ".join(sorted({click.form.name for click in found.clicks}))
     return found
 
 

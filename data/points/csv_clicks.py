@@ -1,14 +1,20 @@
-"""CSV with a header: ``file_name,x,y,category``, one click a line; ``id`` if there is one, further columns ignored.
+"""Tables with a header, one click a line: CSV of spreadsheets and of the tools that write such.
 
-Other usual names of the columns will do (`_COLUMNS`). The text is UTF-8 or, with its byte order mark, UTF-16; a line
-``sep=;`` before the header is passed over, and so are blank lines.
+Columns are told by their usual names (`_COLUMNS`); ``id`` is read if there is one, further columns are ignored. Of
+other tools' tables these are known:
 
-Spreadsheets of many countries write semicolons between the columns and commas before the decimals: where the header is
-separated by semicolons or tabs, so are the lines, and 12,5 is 12.5.
+    HerdNet         images,x,y,labels
+    DeepForest      image_path,x,y,label, or geometry with POINT (x y)
+    DotDotGoose     survey id,image,class,x,y
+    napari          index,axis-0,axis-1: row before column, in whole pixels' centres; one file an image
+    ImageJ results  a number without a header first, X, Y, the image under Label; Counter or Type is the class
 
-Image ids are given in ascending order of the file names and category ids in ascending order of the names, both from 1;
-a point's id is that of the column ``id``, or without one the number of its data line. Image sizes are read from the
-image folder, as viewers show the images.
+A table without a column of images is that of the photograph whose name the file has; one without classes needs
+``--category``. The text is UTF-8 or, with its byte order mark, UTF-16; a line ``sep=;`` before the header is passed
+over, and so are blank lines. Spreadsheets of many countries write semicolons between the columns and commas before the
+decimals: where the header is separated by semicolons or tabs, so are the lines, and 12,5 is 12.5.
+
+Image sizes are read from the image folder, as viewers show the images; ids are given as `marked_photos` says.
 """
 
 import codecs
@@ -19,36 +25,30 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from sapnet_pipe.data.coco.document import FILE_NAME, UNKNOWN_ID, Category, ImageRecord
+from sapnet_pipe.data.coco.document import UNKNOWN_ID
 from sapnet_pipe.data.errors import FaultKind, FaultReport, UserError
-from sapnet_pipe.data.photo_names import check_file_name
-from sapnet_pipe.data.points.click_file import (
-    MALFORMED,
-    NO_POINTS,
-    Click,
-    ClickFile,
-    ClickForm,
-    PointsFile,
-    SizeOf,
-    moved_inside,
-)
+from sapnet_pipe.data.points.click_file import MALFORMED, NO_POINTS, ClickFile, ClickForm, PointsFile, SizeOf
+from sapnet_pipe.data.points.marked_photos import POINT_IDS, Mark, MarkedPhoto, click_file
+from sapnet_pipe.data.points.tool_names import PhotographFinder
 
-_FORM = ClickForm("CSV")
+_CSV = ClickForm("CSV table")
 _SEPARATORS = (",", ";", "\t")
 _COLUMNS = {
-    "file_name": ("file_name", "filename", "image", "image_path", "file"),
-    "x": ("x",),
-    "y": ("y",),
-    "category": ("category", "label", "class"),
+    "file_name": ("file_name", "filename", "image", "images", "image_path", "image_name", "file"),
+    "x": ("x", "col", "column"),
+    "y": ("y", "row"),
+    "category": ("category", "label", "labels", "class", "species"),
 }
+_EXAMPLE = ",".join(_COLUMNS)
+_POINT = re.compile(r"\s*POINT\s*\(\s*(\S+)\s+(\S+?)\s*\)\s*", re.IGNORECASE)
+_NAPARI = ClickForm("napari points", shift=0.5)
+_RESULTS = ClickForm("ImageJ results")
+_NO_CATEGORY_HINT = f"Start the file with the line {_EXAMPLE}, or give --category for all of it"
+_AXIS = re.compile(r"axis-(\d)")
 _SUFFIXES = (".csv", ".tsv", ".txt")
-_HEADER = FaultKind("csv-header", "does not name its columns", f"Start the file with the line {','.join(_COLUMNS)}")
+_HEADER = FaultKind("csv-header", "does not name its columns", f"Start the file with the line {_EXAMPLE}")
 _CELLS = FaultKind("csv-cells", "lines have more or fewer columns than the first", "Quote names that hold a separator")
-_CATEGORY = FaultKind("csv-category", "lines name no category", "Name the object's category")
 _ID = "id"
-_IDS = FaultKind(
-    "csv-ids", "lines have no id of their own", "Give whole numbers, or leave the column out", fix="They get new ids"
-)
 _QUOTE_HINT = "Close the quotation mark, or double it inside of a name"
 _QUOTE = FaultKind("csv-quotes", "lines have a quotation mark that is not closed", _QUOTE_HINT)
 _SEP = re.compile(r"sep=[,;\t]?\s*$", re.IGNORECASE)
@@ -56,13 +56,26 @@ _BLANK = '\r\n\t ,;"'
 _NUMBER_HINT = "Give original pixels, with a point before the decimals"
 
 
-class _Row(NamedTuple):
-    line: int
-    file_name: str
-    x: float
-    y: float
-    category: str
-    id_text: str | None
+class _Table(NamedTuple):
+    """Which columns of a table are read.
+
+    Attributes:
+        form: The table's kind.
+        file_name, x, y, category, id: Places of the columns, None for one that is not there.
+        columns: How many there are.
+        wkt: Whether `x` and `y` are one column, of POINT (x y).
+        decimal_comma: Whether 12,5 is 12.5.
+    """
+
+    form: ClickForm
+    file_name: int | None
+    x: int
+    y: int
+    category: int | None
+    id: int | None
+    columns: int
+    wkt: bool
+    decimal_comma: bool
 
 
 def recognises(file: PointsFile) -> bool:
@@ -73,55 +86,68 @@ def recognises(file: PointsFile) -> bool:
 
 def read(file: PointsFile, size_of: SizeOf | None, report: FaultReport) -> ClickFile:
     """One click per line; faults name the line and the column."""
-    path = file.path
     if size_of is None:
         hint = "Name the image folder, from which the sizes of the images are read"
-        raise UserError(path, "images", None, "but a CSV file holds no image sizes", hint)
-    rows = list(_rows(file, report))
-    names = sorted({row.category for row in rows})
-    category_id = {name: index for index, name in enumerate(names, 1)}
-    images = _images(rows, size_of)
-    by_name = {image.file_name: image for image in images.values()}
-    categories = tuple(Category(index, name) for name, index in category_id.items())
-    found = ClickFile(path, images, categories, place="line {entry}")
-    ids = set[int]()
-    for number, row in enumerate(rows, 1):
-        image = by_name[row.file_name]
-        point_id = number if row.id_text is None else _point_id(row.line, row.id_text, ids, report)
-        click = Click(image.image_id, point_id, category_id[row.category], row.x, row.y, _FORM, row.line, "")
-        if not click.is_in(image):
-            fields = f"line {row.line}, x", f"line {row.line}, y"
-            click = moved_inside(click, image, fields, report, name=image.file_name)
-        found.clicks.append(click)
-    return found
-
-
-def _rows(file: PointsFile, report: FaultReport) -> Iterator[_Row]:
-    """The lines that can be used; those at fault are reported."""
+        raise UserError(file.path, "images", None, "but a CSV file holds no image sizes", hint)
     text = _text(file)
     first = next((line for line in text.splitlines() if line.strip(_BLANK) and not _SEP.match(line)), "")
     separator = max(_SEPARATORS, key=first.count)
     lines = _Lines(text, separator)
     try:
-        header = [name.strip().lower() for name in next(lines, [])]
-        places = _places(header, lines.first, report)
-        if places is None:
-            return
-        id_place = header.index(_ID) if _ID in header else None
-        filled = 0
-        for cells in lines:
-            filled += 1
-            if _swallows_lines(cells, places, separator):
-                problem = "in which a quotation mark is not closed before the line ends"
-                report(_QUOTE, f"line {lines.first}", ",".join(cells), problem)
-                continue
-            row = _row(lines.first, cells, places, len(header), separator != ",", report)
-            if row is not None:
-                yield row if id_place is None else row._replace(id_text=cells[id_place].strip())
-        if not filled:
-            report(NO_POINTS, "lines", 0, "the file has no click", "Add a line for every object")
+        table = _table_of([name.strip().lower() for name in next(lines, [])], lines.first, separator, file, report)
+        photos = [] if table is None else list(_photos(lines, table, file, separator, report))
     except csv.Error as error:
         raise UserError(file.path, f"line {lines.first}", str(error), "which is not CSV", _QUOTE_HINT) from error
+    return click_file(file, photos, table.form if table else _CSV, size_of, report)
+
+
+def _photos(
+    lines: "_Lines", table: _Table, file: PointsFile, separator: str, report: FaultReport
+) -> Iterator[MarkedPhoto]:
+    """A photograph with one mark for every line that can be used; those at fault are reported."""
+    needed = [place for place in (table.file_name, table.x, table.y, table.category) if place is not None]
+    own_name = None if table.file_name is not None else PhotographFinder(file.images_dir).photograph_of(file.path)
+    filled = 0
+    for cells in lines:
+        filled += 1
+        where = f"line {lines.first}"
+        if _swallows_lines(cells, needed, separator):
+            problem = "in which a quotation mark is not closed before the line ends"
+            report(_QUOTE, where, ",".join(cells), problem)
+        elif len(cells) != table.columns:
+            problem = f"which has {len(cells)} columns, but the first line has {table.columns}"
+            report(_CELLS, where, ",".join(cells), problem)
+        else:
+            cells = [cell.strip() for cell in cells]
+            name = own_name if table.file_name is None else cells[table.file_name]
+            if table.form is _RESULTS and table.file_name is not None:
+                name = (name or "").partition(":")[0]  # of a stack the slice follows
+            photo = MarkedPhoto(name, f"{where}, file_name")
+            mark = _mark(cells, table, where, report)
+            if mark is not None:
+                photo.marks.append(mark)
+                yield photo
+    if not filled:
+        report(NO_POINTS, "lines", 0, "the file has no click", "Add a line for every object")
+
+
+def _mark(cells: list[str], table: _Table, where: str, report: FaultReport) -> Mark | None:
+    texts = cells[table.x], cells[table.y]
+    if table.wkt:
+        point = _POINT.fullmatch(texts[0])
+        if point is None:
+            report(MALFORMED, f"{where}, geometry", texts[0], "which is not POINT (x y)", _NUMBER_HINT)
+            return None
+        texts = point.group(1), point.group(2)
+    x, y = (
+        _number(f"{where}, {axis}", text.replace(",", ".") if table.decimal_comma else text, report)
+        for axis, text in zip("xy", texts, strict=True)
+    )
+    if x is None or y is None:
+        return None
+    category = None if table.category is None else cells[table.category]
+    mark = Mark(x, y, category, where)
+    return mark if table.id is None else mark._replace(point_id=_point_id(where, cells[table.id], report))
 
 
 def _text(file: PointsFile) -> str:
@@ -160,58 +186,64 @@ def _swallows_lines(cells: list[str], places: list[int], separator: str) -> bool
     return any(place in places or cell.count(separator) >= len(places) - 1 for place, cell in long)
 
 
-def _places(header: list[str], line: int, report: FaultReport) -> list[int] | None:
-    """In which column each of `_COLUMNS` stands; None if that was reported as a fault."""
-    places = []
-    for column, names in _COLUMNS.items():
-        found = [place for place, name in enumerate(header) if name in names]
+def _table_of(header: list[str], line: int, separator: str, file: PointsFile, report: FaultReport) -> _Table | None:
+    """The table that a header announces; None if that was reported as a fault."""
+    results = bool(header) and not header[0] and {"x", "y"} <= set(header)
+    names = dict(_COLUMNS)
+    if results:
+        names |= {"file_name": ("label",), "category": ("counter", "type", "class", "category")}
+    axes = sorted(name for name in header if _AXIS.fullmatch(name))
+    if len(axes) >= 2:  # further axes, of time or depth, stand before those of the image
+        names |= {"y": (axes[-2],), "x": (axes[-1],)}
+    wkt = "geometry" in header and not {"x", "y"} & set(header)
+    if wkt:
+        names |= {"x": ("geometry",), "y": ("geometry",)}
+    places: dict[str, int | None] = {}
+    for column, known in names.items():
+        found = [place for place, name in enumerate(header) if name in known]
         exact = [place for place in found if header[place] == column]
-        if len(exact or found) != 1:
+        one = (exact or found)[0] if len(exact or found) == 1 else None
+        if one is None and (found or not _may_miss(column, file)):
             problem = f"in which the column '{column}' is {'doubled' if found else 'missing'}"
-            report(_HEADER, f"line {line}", ",".join(header), problem)
+            hint = _NO_CATEGORY_HINT if column == "category" and not found else None
+            report(_HEADER, f"line {line}", ",".join(header), problem, hint)
             return None
-        places.append((exact or found)[0])
+        places[column] = one
     if header.count(_ID) > 1:
         report(_HEADER, f"line {line}", ",".join(header), f"in which the column '{_ID}' is doubled")
         return None
-    return places
+    return _Table(
+        form=_RESULTS if results else _NAPARI if axes else _kind_of(header),
+        file_name=places["file_name"],
+        x=places["x"] or 0,
+        y=places["y"] or 0,
+        category=places["category"],
+        id=header.index(_ID) if _ID in header else None,
+        columns=len(header),
+        wkt=wkt,
+        decimal_comma=separator != ",",
+    )
 
 
-def _row(
-    line: int, cells: list[str], places: list[int], columns: int, decimal_comma: bool, report: FaultReport
-) -> _Row | None:
-    where = f"line {line}"
-    if len(cells) != columns:
-        problem = f"which has {len(cells)} columns, but the first line has {columns}"
-        report(_CELLS, where, ",".join(cells), problem)
-        return None
-    name, x, y, category = (cells[place].strip() for place in places)
-    if decimal_comma:
-        x, y = x.replace(",", "."), y.replace(",", ".")
-    try:
-        check_file_name(report.source, f"{where}, file_name", name)
-    except UserError as error:
-        report.passed_on(FILE_NAME, error)
-        return None
-    if not category:
-        report(_CATEGORY, f"{where}, category", category, "which is empty")
-    numbers = _number(f"{where}, x", x, report), _number(f"{where}, y", y, report)
-    if numbers[0] is None or numbers[1] is None:
-        return None
-    return _Row(line, name, numbers[0], numbers[1], category, None)
+def _may_miss(column: str, file: PointsFile) -> bool:
+    """Whether a table can do without a column: the file's name tells the photograph, an option the class."""
+    if column == "file_name":
+        return PhotographFinder(file.images_dir).photograph_of(file.path) is not None
+    return column == "category" and file.category is not None
 
 
-def _point_id(line: int, text: str, seen: set[int], report: FaultReport) -> int:
-    """A whole number (also 12.0, as spreadsheets write it) that no line before has; it is added to `seen`."""
+def _kind_of(header: list[str]) -> ClickForm:
+    kinds = (("survey id", "DotDotGoose"), ("images", "HerdNet"), ("image_path", "DeepForest"))
+    return next((ClickForm(f"{name} table") for column, name in kinds if column in header), _CSV)
+
+
+def _point_id(where: str, text: str, report: FaultReport) -> int:
+    """A whole number, also 12.0, as spreadsheets write it."""
     whole = re.fullmatch(r"([+-]?\d{1,18})(?:[.,]0{1,2})?", text)
     if whole is None:
-        report(_IDS, f"line {line}, {_ID}", text, "which is not a whole number")
+        report(POINT_IDS, f"{where}, {_ID}", text, "which is not a whole number")
         return UNKNOWN_ID
-    point_id = int(whole.group(1))
-    if point_id in seen:
-        report(_IDS, f"line {line}, {_ID}", text, "which another line has too")
-    seen.add(point_id)
-    return point_id
+    return int(whole.group(1))
 
 
 def _number(field: str, text: str, report: FaultReport) -> float | None:
@@ -223,13 +255,3 @@ def _number(field: str, text: str, report: FaultReport) -> float | None:
         return value
     report(MALFORMED, field, text, "which is not a finite number", _NUMBER_HINT)
     return None
-
-
-def _images(rows: list[_Row], size_of: SizeOf) -> dict[int, ImageRecord]:
-    first_line: dict[str, int] = {}
-    for row in rows:
-        first_line.setdefault(row.file_name, row.line)
-    return {
-        image_id: ImageRecord(image_id, name, *size_of(name, f"line {first_line[name]}, file_name"))
-        for image_id, name in enumerate(sorted(first_line), 1)
-    }

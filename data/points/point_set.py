@@ -24,6 +24,7 @@ class PointSet:
             objects that have several, if there are any.
         notes: What was mended in the file, a line a kind.
         sha256: Of the bytes that were read; empty if the points did not come straight from a file.
+        taken_for: The form that the file was taken for, for people.
     Raises: ValueError if rows are out of order, refer to unknown images or categories, or lie outside their image.
     """
 
@@ -37,6 +38,7 @@ class PointSet:
     dropped: dict[str, int]
     notes: tuple[str, ...] = ()
     sha256: str = ""
+    taken_for: str = ""
 
     def __post_init__(self) -> None:
         count = len(self.point_id)
@@ -65,6 +67,7 @@ def build_point_set(
     dropped: dict[str, int],
     notes: tuple[str, ...] = (),
     sha256: str = "",
+    taken_for: str = "",
 ) -> PointSet:
     """Sort rows (image_id, point_id, category_id, x, y) of checked points into a PointSet.
 
@@ -86,6 +89,7 @@ def build_point_set(
         dropped=dropped | {"images_without_points": len(images) - len(np.unique(image_id))},
         notes=notes,
         sha256=sha256,
+        taken_for=taken_for,
     )
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from sapnet_pipe.data.errors import FaultReport
+from sapnet_pipe.data.errors import FaultReport, UserError
 from sapnet_pipe.data.json_files import write_coco
 from sapnet_pipe.data.photo_names import sizes_in
 from sapnet_pipe.data.points import coco_clicks, csv_clicks
@@ -12,33 +12,37 @@ from sapnet_pipe.data.points.point_set import PointSet, build_point_set
 __all__ = ["FORMATS", "PointSet", "read_clicks", "read_points", "write_points"]
 
 # The first that recognises a file reads it; the last takes whatever is left.
-FORMATS: tuple[PointFormat, ...] = (csv_clicks, coco_clicks)
+FORMATS: dict[str, PointFormat] = {"csv": csv_clicks, "coco": coco_clicks}
 
 
-def read_points(path: Path, images_dir: Path | None = None) -> PointSet:
-    """Read one point per object from COCO JSON (`point`), P2BNet/SAPNet coarse files, PointSup, COCO keypoints, or CSV.
+def read_points(
+    path: Path, images_dir: Path | None = None, *, form: str | None = None, category: str | None = None
+) -> PointSet:
+    """Read one point per object from a file of any form in `FORMATS`, or from a folder of such files.
 
     Boxes and masks in the file are not looked at. Crowd annotations and those without a point are left out and counted.
 
     Args:
         images_dir: Image folder; needed where the file holds no image sizes, as CSV files.
+        form: Name of the form; by default it is told by the content.
+        category: Of the points for which the file names none.
     Raises: UserError naming file, field, value and hint; also if no annotation has a point.
     """
     path = Path(path)
     report = FaultReport(path)
-    file = PointsFile(path)
-    found = _read(file, None if images_dir is None else sizes_in(images_dir, path), report)
+    file = PointsFile(path, images_dir, category)
+    found = read_clicks(file, None if images_dir is None else sizes_in(images_dir, path), report, form=form)
     rows = [(click.image_id, click.point_id, click.category_id, *click.xy) for click in found.clicks]
-    return build_point_set(path, found.images, found.categories, rows, dict(found.dropped), report.notes(), file.sha256)
+    images, dropped, notes = found.images, dict(found.dropped), report.notes()
+    return build_point_set(path, images, found.categories, rows, dropped, notes, file.sha256, taken_for=found.taken_for)
 
 
-def read_clicks(path: Path, size_of: SizeOf | None, report: FaultReport) -> ClickFile:
-    """Read the clicks of a file of any format; see `PointFormat.read`."""
-    return _read(PointsFile(path), size_of, report)
-
-
-def _read(file: PointsFile, size_of: SizeOf | None, report: FaultReport) -> ClickFile:
-    return next(form for form in FORMATS if form.recognises(file)).read(file, size_of, report)
+def read_clicks(file: PointsFile, size_of: SizeOf | None, report: FaultReport, *, form: str | None = None) -> ClickFile:
+    """Read the clicks of a file of any form; see `PointFormat.read`. UserError for a `form` that is not known."""
+    if form is not None and form not in FORMATS:
+        raise UserError("--points-format", "form", form, "which is not known", f"Choose {', '.join(FORMATS)}")
+    formats = FORMATS.values() if form is None else (FORMATS[form],)
+    return next(one for one in formats if form or one.recognises(file)).read(file, size_of, report)
 
 
 def write_points(path: Path, points: PointSet) -> None:
