@@ -64,6 +64,11 @@ OutStore = Annotated[
     str, Field(description="Folder or URL (s3://...) of the bag store: new, or of an interrupted run.")
 ]
 BagStore = Annotated[str, Field(description="Bag store of stage one: a folder or URL (s3://...).")]
+Points = Annotated[Path, Field(description="Points of any tool: a file, or a folder of files (docs/points.md).")]
+PointsFormat = Annotated[
+    str | None, Field(description="Form of the points, if it is not to be told by their content (docs/points.md).")
+]
+OneCategory = Annotated[str | None, Field(description="Category of points for which their file names none.")]
 Images = Annotated[Path, Field(description="Folder of the photographs.")]
 Truth = Annotated[Path | None, Field(description="COCO instances with true masks, for measuring only.")]
 ValLabels = Annotated[Path | None, Field(description="COCO instances to evaluate on.")]

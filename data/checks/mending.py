@@ -17,9 +17,10 @@ from sapnet_pipe.data.coco.document import MAX_ID, ImageRecord
 from sapnet_pipe.data.errors import FaultKind, FaultReport, UserError
 from sapnet_pipe.data.images import image_sizes
 from sapnet_pipe.data.photo_names import check_spelling, find_photograph, sizes_in
-from sapnet_pipe.data.points.click_file import NO_POINTS, OUTSIDE, Click, ClickFile, PointsFile, moved_inside
+from sapnet_pipe.data.points.click_file import NO_POINTS, OUTSIDE, Click, ClickFile, moved_inside
 from sapnet_pipe.data.points.point_set import PointSet, build_point_set
 from sapnet_pipe.data.points.reader import read_clicks
+from sapnet_pipe.data.points.tool_file import points_file
 
 
 class _Mended(FaultReport):
@@ -39,17 +40,19 @@ class _ButOutside(_Mended):
             super().__call__(kind, field, value, problem, hint)
 
 
-def mend_points(path: Path, images_dir: Path | None) -> PointSet:
+def mend_points(
+    path: Path, images_dir: Path | None, *, form: str | None = None, category: str | None = None
+) -> PointSet:
     """Read a points file of any form and put right what can be; `notes` counts it by kind.
 
     Args:
         images_dir: Image folder, for what only the photographs tell: sizes and the spelling of their names.
+        form, category: As `data.points.reader.read_points` takes them.
     Raises: UserError for what cannot be put right, and if no click is left.
     """
     reading, report = _ButOutside(path), _Mended(path)
-    found = read_clicks(
-        PointsFile(path, images_dir), None if images_dir is None else sizes_in(images_dir, path), reading
-    )
+    size_of = None if images_dir is None else sizes_in(images_dir, path)
+    found = read_clicks(points_file(path, images_dir, category), size_of, reading, form=form)
     if images_dir is not None:
         found.images = {key: _as_photographed(image, images_dir, report) for key, image in found.images.items()}
     clicks = [*_with_own_ids(_once(_inside(_in_pixels(found, report), found, report), found, report), found)]

@@ -19,8 +19,9 @@ from sapnet_pipe.data.coco.instances import MASK
 from sapnet_pipe.data.errors import FaultKind, UserError
 from sapnet_pipe.data.labels.pseudo_labels import read_pseudo_labels
 from sapnet_pipe.data.photo_names import check_spelling, photographs_in
-from sapnet_pipe.data.points.click_file import MALFORMED, NO_POINTS, PointsFile
+from sapnet_pipe.data.points.click_file import MALFORMED, NO_POINTS
 from sapnet_pipe.data.points.reader import read_clicks
+from sapnet_pipe.data.points.tool_file import points_file
 from sapnet_pipe.data.progress import progress_bar
 
 _UNREADABLE = FaultKind("unreadable-file", "cannot be read", "Give a COCO JSON file (or CSV of clicks)")
@@ -57,16 +58,27 @@ class CheckedFile:
     decoded: int
 
 
-def check_points(path: Path, images: Path | None, findings: Findings, *, decode: int, quiet: bool) -> CheckedFile:
+def check_points(
+    path: Path,
+    images: Path | None,
+    findings: Findings,
+    *,
+    decode: int,
+    quiet: bool,
+    form: str | None = None,
+    category: str | None = None,
+) -> CheckedFile:
     """Check a points file of any form.
 
     Args:
+        form, category: As `data.points.reader.read_points` takes them.
         images: Image folder; without it photographs are not looked at.
         decode: Photographs that are decoded at most; the others are only opened.
     """
     photos = _photos(path, images, findings)
     try:
-        found = read_clicks(PointsFile(path, images), _size_of(photos), CollectedFaults(path, findings))
+        file = points_file(path, images, category)
+        found = read_clicks(file, _size_of(photos), CollectedFaults(path, findings), form=form)
     except UserError as error:
         return _unreadable(path, error, findings)
     if findings.has(MALFORMED, path):

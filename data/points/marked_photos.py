@@ -8,7 +8,7 @@ numbers. A point's id is the number of its mark in the file, or the one that the
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from sapnet_pipe.data.coco.document import FILE_NAME, UNKNOWN_ID, Category, ImageRecord, is_number
@@ -69,6 +69,11 @@ class MarkedPhoto:
     marks: list[Mark] = field(default_factory=list)
     size: tuple[int, int] | None = None
     unit: float = 0.0
+
+    def inside(self, file_name: str) -> "MarkedPhoto":
+        """The same, its places preceded by the name of a file of a folder."""
+        marks = [mark._replace(where=f"{file_name}, {mark.where}") for mark in self.marks]
+        return replace(self, where=f"{file_name}, {self.where}", marks=marks)
 
 
 def declared_size(height: Any, width: Any) -> tuple[int, int] | None:

@@ -8,11 +8,37 @@ from sapnet_pipe.data.photo_names import sizes_in
 from sapnet_pipe.data.points import coco_clicks, csv_clicks
 from sapnet_pipe.data.points.click_file import ClickFile, PointFormat, PointsFile, SizeOf
 from sapnet_pipe.data.points.point_set import PointSet, build_point_set
+from sapnet_pipe.data.points.tool_file import PointsFolder, ToolReader, points_file
+from sapnet_pipe.data.points.tools import (
+    cell_counter,
+    cvat,
+    darwin,
+    dot_images,
+    dotdotgoose,
+    fiftyone,
+    geojson,
+    label_studio,
+    labelme,
+    via,
+)
 
-__all__ = ["FORMATS", "PointSet", "read_clicks", "read_points", "write_points"]
+__all__ = ["FORMATS", "PointSet", "read_clicks", "read_line", "read_points", "write_points"]
 
 # The first that recognises a file reads it; the last takes whatever is left.
-FORMATS: dict[str, PointFormat] = {"csv": csv_clicks, "coco": coco_clicks}
+FORMATS: dict[str, PointFormat] = {
+    "via": ToolReader(via),
+    "csv": csv_clicks,
+    "labelme": ToolReader(labelme),
+    "label-studio": ToolReader(label_studio),
+    "cvat": ToolReader(cvat),
+    "cell-counter": ToolReader(cell_counter),
+    "dotdotgoose": ToolReader(dotdotgoose),
+    "geojson": ToolReader(geojson),
+    "darwin": ToolReader(darwin),
+    "fiftyone": ToolReader(fiftyone),
+    "dot-images": ToolReader(dot_images),
+    "coco": coco_clicks,
+}
 
 
 def read_points(
@@ -30,19 +56,34 @@ def read_points(
     """
     path = Path(path)
     report = FaultReport(path)
-    file = PointsFile(path, images_dir, category)
+    file = points_file(path, images_dir, category)
     found = read_clicks(file, None if images_dir is None else sizes_in(images_dir, path), report, form=form)
     rows = [(click.image_id, click.point_id, click.category_id, *click.xy) for click in found.clicks]
     images, dropped, notes = found.images, dict(found.dropped), report.notes()
     return build_point_set(path, images, found.categories, rows, dropped, notes, file.sha256, taken_for=found.taken_for)
 
 
+def read_line(points: PointSet) -> str:
+    """What a file of points was taken for and what was found in it, in one line."""
+    found = f"{len(points)} points, {len(points.categories)} classes, {len(points.images)} photographs"
+    left_out = [f"{number} {reason.replace('_', ' ')}" for reason, number in points.dropped.items() if number]
+    rest = f" ({', '.join(left_out)})" if left_out else ""
+    return f"Read {points.source} as {points.taken_for}: {found}{rest}."
+
+
 def read_clicks(file: PointsFile, size_of: SizeOf | None, report: FaultReport, *, form: str | None = None) -> ClickFile:
     """Read the clicks of a file of any form; see `PointFormat.read`. UserError for a `form` that is not known."""
     if form is not None and form not in FORMATS:
         raise UserError("--points-format", "form", form, "which is not known", f"Choose {', '.join(FORMATS)}")
-    formats = FORMATS.values() if form is None else (FORMATS[form],)
-    return next(one for one in formats if form or one.recognises(file)).read(file, size_of, report)
+    if form is not None:
+        return FORMATS[form].read(file, size_of, report)
+    if isinstance(file, PointsFolder):
+        tools = [one for one in FORMATS.values() if isinstance(one, ToolReader) and one.recognises(file)]
+        if len(tools) != 1:
+            problem = f"a folder with files of {len(tools)} known forms"
+            raise UserError(file.path, "--points", str(file.path), problem, "Name one by --points-format, or one file")
+        return tools[0].read(file, size_of, report)
+    return next(one for one in FORMATS.values() if one.recognises(file)).read(file, size_of, report)
 
 
 def write_points(path: Path, points: PointSet) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from sapnet_pipe.data.errors import UserError
-from sapnet_pipe.pipeline.inputs import Draw, Inputs, LocalPath
+from sapnet_pipe.pipeline.inputs import Draw, Inputs, LocalPath, OneCategory, PointsFormat
 from sapnet_pipe.pipeline.outputs import require_new_file, require_new_folder
 from sapnet_pipe.pipeline.report import Report
 from sapnet_pipe.stages.bags.config import SamConfig
@@ -21,7 +21,9 @@ class DoctorInputs(Inputs, frozen=True, extra="forbid"):
     """What `doctor` takes; all of it may be left out."""
 
     images: Path | None = Field(default=None, description="Folder of the photographs.")
-    points: Path | None = Field(default=None, description="Points in any form, to be checked.")
+    points: Path | None = Field(default=None, description="Points of any tool, to be checked.")
+    points_format: PointsFormat = None
+    category: OneCategory = None
     labels: Path | None = Field(default=None, description="COCO instances or pseudo labels, to be checked.")
     draw: Draw = None
     write_fixed: LocalPath | None = Field(
@@ -57,6 +59,8 @@ def doctor(inputs: DoctorInputs, settings: DoctorSettings) -> Report:
         require_new_file(inputs.write_fixed, "--write-fixed")
     found = examine(
         points=inputs.points,
+        points_format=inputs.points_format,
+        category=inputs.category,
         images=inputs.images,
         labels=inputs.labels,
         sam=settings.sam,
@@ -94,7 +98,7 @@ def _fix(
     from sapnet_pipe.data.points.reader import write_points
 
     try:
-        fixed = mend_points(points, inputs.images)
+        fixed = mend_points(points, inputs.images, form=inputs.points_format, category=inputs.category)
     except UserError as error:
         return errors, [f"{out} is not written: {error}"]
     write_points(out, fixed)
@@ -115,6 +119,7 @@ def _draw(inputs: DoctorInputs) -> str:
     from sapnet_pipe.pipeline.pictures.strips import draw_clicks
 
     try:
-        return draw_clicks(inputs.draw, read_points(inputs.points, inputs.images), inputs.images, quiet=inputs.quiet)
+        found = read_points(inputs.points, inputs.images, form=inputs.points_format, category=inputs.category)
+        return draw_clicks(inputs.draw, found, inputs.images, quiet=inputs.quiet)
     except UserError as error:
         return f"nothing is drawn: {error}"

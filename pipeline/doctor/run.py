@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +75,8 @@ def examine(
     points: Path | None = None,
     images: Path | None = None,
     labels: Path | None = None,
+    points_format: str | None = None,
+    category: str | None = None,
     sam: SamName,
     checkpoint: Path | None = None,
     recipe: RecipeName,
@@ -94,7 +97,8 @@ def examine(
         findings.add(_NO_DEVICE, "--device", f"{device}: {torch['speed_error'].partition('. ')[0][:200]}")
     weights = check_sam_weights(sam, checkpoint, findings)
     backbone = None if "hub" not in torch else check_backbone_weights(Path(torch["hub"]), findings)
-    files = _check_files(points, images, labels, probes, decode, quiet, findings)
+    form: dict[str, Any] = {"form": points_format, "category": category}
+    files = _check_files(points, images, labels, probes, form, decode, quiet, findings)
     estimate = _estimate(files.get("points"), torch, sam, recipe)
     trainings = [] if estimate is None else estimate_trainings(estimate.images, estimate.gflops)
     disk = free_disk(Path.cwd())
@@ -111,6 +115,7 @@ def _check_files(
     images: Path | None,
     labels: Path | None,
     probes: Mapping[str, Probe],
+    form: Mapping[str, Any],
     decode: int,
     quiet: bool,
     findings: Findings,
@@ -128,7 +133,7 @@ def _check_files(
         check_points,
     )
 
-    checks: dict[str, Callable[..., CheckedFile]] = {"points": check_points, "labels": check_labels}
+    checks: dict[str, Callable[..., CheckedFile]] = {"points": partial(check_points, **form), "labels": check_labels}
     files = {
         name: check(given[name], images, findings, decode=decode, quiet=quiet)
         for name, check in checks.items()
