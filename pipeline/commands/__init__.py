@@ -28,7 +28,10 @@ class Entry:
 
 
 COMMANDS = {
-    "points": Entry("points:make_points", "Make one point per object from a mask-annotated set."),
+    "points": Entry(
+        "points:make_points",
+        "Points from a mask-annotated set, or of another tool, as COCO JSON; --hold-out splits them.",
+    ),
     "generate-bags": Entry(
         "generate_bags:generate_bags",
         "Stage one: a bag of candidate masks for every point. Run it again to go on after an interruption.",
@@ -41,7 +44,10 @@ COMMANDS = {
     ),
     "train-seg": Entry("train_seg:train_seg", "Stage three: train SOLOv2 on the labels.", _RESUME),
     "predict": Entry("predict:predict", "Segment photographs with a trained model."),
-    "evaluate": Entry("evaluate:evaluate", "Measure pseudo labels or predictions against true masks."),
+    "evaluate": Entry("evaluate:evaluate", "Measure pseudo labels or predictions against true masks or clicks."),
+    "count": Entry(
+        "count:count", "Count the objects of predictions: a CSV of numbers and areas per photograph and class."
+    ),
     "demo": Entry(
         "demo:demo",
         "The whole job on rendered scenes: three stages, a table and pictures, in minutes on two cores.",
