@@ -22,6 +22,7 @@ import csv
 import io
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -29,6 +30,7 @@ from sapnet_pipe.data.coco.document import UNKNOWN_ID
 from sapnet_pipe.data.errors import FaultKind, FaultReport, UserError
 from sapnet_pipe.data.points.click_file import MALFORMED, NO_POINTS, ClickFile, ClickForm, PointsFile, SizeOf
 from sapnet_pipe.data.points.marked_photos import POINT_IDS, Mark, MarkedPhoto, click_file
+from sapnet_pipe.data.points.tool_file import PointsFolder
 from sapnet_pipe.data.points.tool_names import PhotographFinder
 
 _CSV = ClickForm("CSV table")
@@ -79,38 +81,57 @@ class _Table(NamedTuple):
 
 
 def recognises(file: PointsFile) -> bool:
-    """By its suffix; JSON is told from text by its first character."""
+    """By its suffix; JSON is told from text by its first character. A folder by the files in it."""
+    if isinstance(file, PointsFolder):
+        return any(map(recognises, file.files))
     suffix = file.path.suffix.lower()
     return suffix in _SUFFIXES and (suffix == ".csv" or file.content.lstrip()[:1] not in (b"{", b"["))
 
 
 def read(file: PointsFile, size_of: SizeOf | None, report: FaultReport) -> ClickFile:
-    """One click per line; faults name the line and the column."""
+    """One click per line, of every table of a folder; faults name the line and the column."""
     if size_of is None:
         hint = "Name the image folder, from which the sizes of the images are read"
         raise UserError(file.path, "images", None, "but a CSV file holds no image sizes", hint)
+    photos, forms, dropped = list[MarkedPhoto](), list[ClickForm](), Counter[str]()
+    for one in file.files if isinstance(file, PointsFolder) else [file]:
+        if one is not file and not recognises(one):
+            dropped["other_files"] += 1
+            continue
+        rows, form = _read_table(one, "" if one is file else f"{one.path.name}, ", report)
+        photos += rows
+        forms.append(form)
+    if any(form != forms[0] for form in forms):
+        problem = f"which holds {forms[0].name} and {next(form.name for form in forms if form != forms[0])}"
+        raise UserError(file.path, "--points", str(file.path), problem, "Put each kind into a folder of its own")
+    return click_file(file, photos, forms[0] if forms else _CSV, size_of, report, dropped)
+
+
+def _read_table(file: PointsFile, place: str, report: FaultReport) -> tuple[list[MarkedPhoto], ClickForm]:
+    """The rows of one table; `place` goes before every line number."""
     text = _text(file)
     first = next((line for line in text.splitlines() if line.strip(_BLANK) and not _SEP.match(line)), "")
     separator = max(_SEPARATORS, key=first.count)
     lines = _Lines(text, separator)
     try:
-        table = _table_of([name.strip().lower() for name in next(lines, [])], lines.first, separator, file, report)
-        photos = [] if table is None else list(_photos(lines, table, file, separator, report))
+        header = [name.strip().lower() for name in next(lines, [])]
+        table = _table_of(header, f"{place}line {lines.first}", separator, file, report)
+        rows = [] if table is None else list(_photos(lines, table, file, separator, place, report))
     except csv.Error as error:
         raise UserError(file.path, f"line {lines.first}", str(error), "which is not CSV", _QUOTE_HINT) from error
-    return click_file(file, photos, table.form if table else _CSV, size_of, report)
+    return rows, _CSV if table is None else table.form
 
 
 def _photos(
-    lines: "_Lines", table: _Table, file: PointsFile, separator: str, report: FaultReport
+    lines: "_Lines", table: _Table, file: PointsFile, separator: str, place: str, report: FaultReport
 ) -> Iterator[MarkedPhoto]:
     """A photograph with one mark for every line that can be used; those at fault are reported."""
-    needed = [place for place in (table.file_name, table.x, table.y, table.category) if place is not None]
+    needed = [column for column in (table.file_name, table.x, table.y, table.category) if column is not None]
     own_name = None if table.file_name is not None else PhotographFinder(file.images_dir).photograph_of(file.path)
     filled = 0
     for cells in lines:
         filled += 1
-        where = f"line {lines.first}"
+        where = f"{place}line {lines.first}"
         if _swallows_lines(cells, needed, separator):
             problem = "in which a quotation mark is not closed before the line ends"
             report(_QUOTE, where, ",".join(cells), problem)
@@ -122,13 +143,11 @@ def _photos(
             name = own_name if table.file_name is None else cells[table.file_name]
             if table.form is _RESULTS and table.file_name is not None:
                 name = (name or "").partition(":")[0]  # of a stack the slice follows
-            photo = MarkedPhoto(name, f"{where}, file_name")
             mark = _mark(cells, table, where, report)
             if mark is not None:
-                photo.marks.append(mark)
-                yield photo
+                yield MarkedPhoto(name, f"{where}, file_name", [mark])
     if not filled:
-        report(NO_POINTS, "lines", 0, "the file has no click", "Add a line for every object")
+        report(NO_POINTS, f"{place}lines", 0, "the file has no click", "Add a line for every object")
 
 
 def _mark(cells: list[str], table: _Table, where: str, report: FaultReport) -> Mark | None:
@@ -186,7 +205,7 @@ def _swallows_lines(cells: list[str], places: list[int], separator: str) -> bool
     return any(place in places or cell.count(separator) >= len(places) - 1 for place, cell in long)
 
 
-def _table_of(header: list[str], line: int, separator: str, file: PointsFile, report: FaultReport) -> _Table | None:
+def _table_of(header: list[str], where: str, separator: str, file: PointsFile, report: FaultReport) -> _Table | None:
     """The table that a header announces; None if that was reported as a fault."""
     results = bool(header) and not header[0] and {"x", "y"} <= set(header)
     names = dict(_COLUMNS)
@@ -206,11 +225,11 @@ def _table_of(header: list[str], line: int, separator: str, file: PointsFile, re
         if one is None and (found or not _may_miss(column, file)):
             problem = f"in which the column '{column}' is {'doubled' if found else 'missing'}"
             hint = _NO_CATEGORY_HINT if column == "category" and not found else None
-            report(_HEADER, f"line {line}", ",".join(header), problem, hint)
+            report(_HEADER, where, ",".join(header), problem, hint)
             return None
         places[column] = one
     if header.count(_ID) > 1:
-        report(_HEADER, f"line {line}", ",".join(header), f"in which the column '{_ID}' is doubled")
+        report(_HEADER, where, ",".join(header), f"in which the column '{_ID}' is doubled")
         return None
     return _Table(
         form=_RESULTS if results else _NAPARI if axes else _kind_of(header),

@@ -40,6 +40,8 @@ FORMATS: dict[str, PointFormat] = {
     "coco": coco_clicks,
 }
 
+_LAST = "coco"
+
 
 def read_points(
     path: Path, images_dir: Path | None = None, *, form: str | None = None, category: str | None = None
@@ -75,15 +77,18 @@ def read_clicks(file: PointsFile, size_of: SizeOf | None, report: FaultReport, *
     """Read the clicks of a file of any form; see `PointFormat.read`. UserError for a `form` that is not known."""
     if form is not None and form not in FORMATS:
         raise UserError("--points-format", "form", form, "which is not known", f"Choose {', '.join(FORMATS)}")
+    if form == _LAST and isinstance(file, PointsFolder):
+        raise UserError(file.path, "--points", str(file.path), "which is a folder", "Name a COCO file")
     if form is not None:
         return FORMATS[form].read(file, size_of, report)
-    if isinstance(file, PointsFolder):
-        tools = [one for one in FORMATS.values() if isinstance(one, ToolReader) and one.recognises(file)]
-        if len(tools) != 1:
-            problem = f"a folder with files of {len(tools)} known forms"
-            raise UserError(file.path, "--points", str(file.path), problem, "Name one by --points-format, or one file")
-        return tools[0].read(file, size_of, report)
-    return next(one for one in FORMATS.values() if one.recognises(file)).read(file, size_of, report)
+    if not isinstance(file, PointsFolder):
+        return next(one for one in FORMATS.values() if one.recognises(file)).read(file, size_of, report)
+    found = [name for name, one in FORMATS.items() if name != _LAST and one.recognises(file)]
+    if len(found) != 1:
+        problem = f"which is a folder with files of {' and '.join(found) or 'no'} form"
+        hint = "Name a file, or the form by --points-format"
+        raise UserError(file.path, "--points", str(file.path), problem, hint)
+    return FORMATS[found[0]].read(file, size_of, report)
 
 
 def write_points(path: Path, points: PointSet) -> None:

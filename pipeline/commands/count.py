@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.errors import FaultReport, UserError
 from sapnet_pipe.pipeline.inputs import Inputs, OutFile
 from sapnet_pipe.pipeline.outputs import require_new_file
 from sapnet_pipe.pipeline.report import Report
@@ -22,9 +22,11 @@ class CountInputs(Inputs, frozen=True, extra="forbid"):
 
 def count(inputs: CountInputs) -> Report:
     """Write a CSV of the number and the area of the objects, a line per photograph and class, zeros included."""
-    from sapnet_pipe.data.coco.instances import InstanceDataset, read_instances
+    from sapnet_pipe.data.coco.document import read_head
+    from sapnet_pipe.data.coco.instances import InstanceDataset
     from sapnet_pipe.data.coco.masks import rle_area
     from sapnet_pipe.data.evaluation.detections import align_results, checked_detections, read_results
+    from sapnet_pipe.data.files import read_json
     from sapnet_pipe.pipeline.verdict import write_table
 
     require_new_file(inputs.out)
@@ -32,10 +34,13 @@ def count(inputs: CountInputs) -> Report:
     if not names.is_file():
         problem, hint = "which names the photographs of the predictions", "Put the one that predict wrote there"
         raise UserError(inputs.predictions, "file", names.name, f"is missing, {problem}", hint)
-    entries, listed = read_results(inputs.predictions), read_instances(names)
-    known = InstanceDataset(names, listed.images, listed.categories, ())
+    entries, root = read_results(inputs.predictions), read_json(names)
+    if not isinstance(root, dict):
+        raise UserError(names, "content", type(root).__name__, "which is not a COCO object", "Give a COCO JSON file")
+    images, categories = read_head(root, FaultReport(names))
+    known = InstanceDataset(names, images, categories, ())
     alignment = align_results(entries, inputs.predictions, names, known)
-    kept = [one for one in checked_detections(entries, alignment, "segm", source=inputs.predictions)]
+    kept = checked_detections(entries, alignment, "segm", source=inputs.predictions)
     areas = defaultdict[tuple[int, int], list[int]](list)
     for one in kept:
         if one["score"] >= inputs.threshold:
@@ -44,7 +49,7 @@ def count(inputs: CountInputs) -> Report:
     rows = [
         (image.file_name, category.name, len(found), sum(found), round(sum(found) / (image.height * image.width), 6))
         for image in alignment.truth.images.values()
-        for category in listed.categories
+        for category in categories
         for found in [areas[image.image_id, category.category_id]]
     ]
     write_table(inputs.out, ("image", "class", "count", "area_pixels", "area_share"), rows)
@@ -54,9 +59,7 @@ def count(inputs: CountInputs) -> Report:
         "below_threshold": len(kept) - counted,
         "threshold": inputs.threshold,
         "images": len(alignment.truth.images),
-        "by_class": {
-            category.name: sum(row[2] for row in rows if row[1] == category.name) for category in listed.categories
-        },
+        "by_class": {category.name: sum(row[2] for row in rows if row[1] == category.name) for category in categories},
         "written": str(inputs.out),
     }
     return Report(f"{counted} objects counted in {inputs.out}", result, notes=alignment.notes)

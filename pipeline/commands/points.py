@@ -42,7 +42,7 @@ class PointsSettings(PlainSettings, frozen=True, extra="forbid"):
         default=0.0,
         ge=0,
         lt=1,
-        description="Share of the photographs whose points go to OUT.held_out.json, with the same share of every class.",
+        description="Share of the photographs whose points go to OUT.held_out.json, by class alike.",
     )
 
 

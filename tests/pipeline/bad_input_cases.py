@@ -281,7 +281,7 @@ OPTIONS: list[Case] = [
      "--labels or --predictions = neither * Give exactly one"),
     ("evaluate two", nothing, f"{AP} --labels {LABELS}", "--labels or --predictions = both * Give exactly one"),
     ("unknown option", nothing, f"{NEW_BAGS} --image images", "--image * --images * generate-bags --help"),
-    ("missing option", nothing, "points --out new.json", "--annotations * points --help"),
+    ("missing option", nothing, "points --annotations points.json", "--out * points --help"),
     ("unknown command", nothing, "generate-bag", "generate-bag * generate-bags * --help"),
     ("unknown command of bags", nothing, "bags check bags", "check * bags --help"),
     ("a file too many", nothing, f"{AP} more", "more * evaluate --help"),

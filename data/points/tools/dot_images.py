@@ -19,8 +19,8 @@ _MOST = 0.2  # of the pixels: what has more on it is no image of dots
 
 
 def recognises(file: PointsFile) -> bool:
-    """By the first bytes of a PNG file."""
-    return file.content.startswith(b"\x89PNG")
+    """A PNG file for which a category was given, which no other file of pixels would be."""
+    return file.category is not None and file.content.startswith(b"\x89PNG")
 
 
 def photos(file: PointsFile, dropped: Counter[str]) -> Iterator[MarkedPhoto]:
