@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from sapnet_pipe.data.coco.document import FILE_NAME, UNKNOWN_ID, Category, ImageRecord, is_number
 from sapnet_pipe.data.errors import FaultKind, FaultReport, UserError
+from sapnet_pipe.data.photo_names import is_text
 from sapnet_pipe.data.points.click_file import (
     MALFORMED,
     NO_POINTS,
@@ -39,7 +40,7 @@ class Mark(NamedTuple):
 
     Attributes:
         x, y: As they stand in the file, in the form's frame; any value, which is checked later.
-        category: None where the file names none.
+        category: A name or a whole number; anything else stands for none.
         where: The place in the file for people, for example ``line 3`` or ``shapes[2]``.
         further: How many more points the object has, which are not used.
         point_id: The file's own id, if it has them; `UNKNOWN_ID` for one that cannot be used.
@@ -47,7 +48,7 @@ class Mark(NamedTuple):
 
     x: Any
     y: Any
-    category: str | None
+    category: Any
     where: str
     further: int = 0
     point_id: int | None = None
@@ -154,7 +155,8 @@ def _images(listed: list[tuple[str, MarkedPhoto]], size_of: SizeOf | None, file:
 
 
 def _category(mark: Mark, file: PointsFile, report: FaultReport) -> str:
-    name = (mark.category or "").strip() or file.category
+    given: Any = str(mark.category) if type(mark.category) is int else mark.category
+    name = (given.strip() if is_text(given) else None) or file.category
     if not name:
         report(NO_CATEGORY, f"{mark.where}, category", mark.category, "which names no class", _GIVE_CATEGORY)
     return name or ""

@@ -35,7 +35,7 @@ class ToolForm(Protocol):
     def photos(self, file: PointsFile, dropped: Counter[str]) -> Iterator[MarkedPhoto]:
         """The photographs with their marks; what is left out is counted in `dropped`.
 
-        Raises: UserError, ValueError, KeyError, TypeError or AttributeError for a file that is damaged.
+        Raises: UserError, ValueError, LookupError, TypeError or AttributeError for a file that is damaged.
         """
         ...
 
@@ -71,7 +71,7 @@ class ToolReader:
                 if file is not whole:
                     photo = photo.inside(file.path.name)
                 yield photo
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
             if isinstance(error, UserError):
                 raise
             problem = f"a damaged {self._form.FORM.name} file ({type(error).__name__}: {error})"

@@ -193,7 +193,7 @@ CSV: list[tuple[str, str, str, int]] = [
     ("a cell too many", "file_name,x,y,category\n1.png,3,4,cup,x\n1.png,3,4,cup\n", "csv-cells", 1),
     ("no category", "file_name,x,y,category\n1.png,3,4,\n1.png,3,4,cup\n", "csv-category", 1),
     ("no photograph", "file_name,x,y,category\n1.jpg,3,4,cup\n1.png,3,4,cup\n", "photographs-missing", 1),
-    ("name that climbs out", "file_name,x,y,category\n../1.png,3,4,cup\n1.png,3,4,cup\n", "file-names", 1),
+    ("name that climbs out", "file_name,x,y,category\n../none.png,3,4,cup\n1.png,3,4,cup\n", "file-names", 1),
     ("no line", "file_name,x,y,category\n", "no-points", 1),
     ("binary", "\udc89PNG", "unreadable-file", 1),
 ]  # fmt: skip

@@ -1,6 +1,8 @@
 """Each tool's file, in its documented layout, holds the same three clicks as a COCO file."""
 
+import copy
 import json
+import random
 
 import numpy as np
 import pytest
@@ -260,3 +262,46 @@ def test_a_folder_of_two_forms_asks_which(tmp_path, photographs):
     with pytest.raises(UserError, match="--points-format"):
         read_points(folder, photographs)
     assert len(read_points(folder, photographs, form="cvat")) == 3
+
+
+WRONG: tuple[object, ...] = (None, True, -1, "", "x", [], {}, [[]], "\ud800", 10**30, float("nan"), {"a": 1}, "../..")
+
+
+def spoiled(value, rng):
+    """A copy of a JSON value with one part gone, or replaced by a wrong one."""
+    value, places = copy.deepcopy(value), []
+
+    def collect(part):
+        for key in part if isinstance(part, dict) else range(len(part)) if isinstance(part, list) else ():
+            places.append((part, key))
+            collect(part[key])
+
+    collect(value)
+    part, key = rng.choice(places)
+    if rng.random() < 0.3:
+        del part[key]
+    else:
+        part[key] = rng.choice(WRONG)
+    return value
+
+
+@pytest.mark.parametrize("write", TOOLS)
+def test_a_damaged_file_is_read_or_refused_in_one_line(tmp_path, photographs, write):
+    folder, rng, refusals = tmp_path / "clicks", random.Random(0), list[str]()
+    folder.mkdir()
+    path = write(folder)
+    path = path if path.is_file() else min(folder.iterdir())
+    whole = path.read_bytes()
+    for _ in range(60):
+        if whole[:1] in (b"{", b"[") and rng.random() < 0.7:
+            path.write_bytes(json.dumps(spoiled(json.loads(whole), rng)).encode("utf-8", "surrogatepass"))
+        else:
+            content = bytearray(whole)
+            content[rng.randrange(len(content))] = rng.randrange(256)
+            path.write_bytes(content[: rng.randrange(1, len(content))] if rng.random() < 0.3 else content)
+        try:
+            read_points(path, photographs)
+        except UserError as error:
+            refusals.append(str(error))
+    assert refusals
+    assert not any("\n" in line for line in refusals)
