@@ -30,7 +30,7 @@ class Entry:
 COMMANDS = {
     "points": Entry(
         "points:make_points",
-        "Points from a mask-annotated set, or of another tool, as COCO JSON; --hold-out splits them.",
+        "Points from a mask-annotated set, or of another tool, as COCO JSON, whole or split in two.",
     ),
     "generate-bags": Entry(
         "generate_bags:generate_bags",
