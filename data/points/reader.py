@@ -41,6 +41,7 @@ FORMATS: dict[str, PointFormat] = {
 }
 
 _LAST = "coco"
+_SEVERAL, _LARGE = 3, 32  # clicks that differ, and pixels of a side
 
 
 def read_points(
@@ -54,15 +55,27 @@ def read_points(
         images_dir: Image folder; needed where the file holds no image sizes, as CSV files.
         form: Name of the form; by default it is told by the content.
         category: Of the points for which the file names none.
-    Raises: UserError naming file, field, value and hint; also if no annotation has a point.
+    Raises: UserError naming file, field, value and hint; also if no annotation has a point, or all are fractions.
     """
     path = Path(path)
     report = FaultReport(path)
     file = points_file(path, images_dir, category)
     found = read_clicks(file, None if images_dir is None else sizes_in(images_dir, path), report, form=form)
+    _refuse_fractions(found)
     rows = [(click.image_id, click.point_id, click.category_id, *click.xy) for click in found.clicks]
     images, dropped, notes = found.images, dict(found.dropped), report.notes()
     return build_point_set(path, images, found.categories, rows, dropped, notes, file.sha256, taken_for=found.taken_for)
+
+
+def _refuse_fractions(found: ClickFile) -> None:
+    """UserError if all of several clicks lie in the first pixel of large photographs: they are shares of the sides."""
+    clicks = [(click.x, click.y) for click in found.clicks]
+    if len(set(clicks)) < _SEVERAL or not all(0 <= value <= 1 for xy in clicks for value in xy):
+        return
+    if min(min(image.height, image.width) for image in found.images.values()) >= _LARGE:
+        problem = "as are all of them, so that they seem to be shares of width and height, not pixels"
+        hint = "Multiply them, or let `sapnet-pipe doctor --write-fixed` do it"
+        raise UserError(found.source, found.where(found.clicks[0]), list(clicks[0]), problem, hint)
 
 
 def read_line(points: PointSet) -> str:

@@ -23,16 +23,20 @@ from sapnet_pipe.pipeline.report import Report
 Result = dict[str, Any]
 
 
-def read_points(path: str | Path, images: str | Path | None = None) -> PointSet:
-    """Read one point per object, in any form that `sapnet-pipe generate-bags` takes (docs/formats.md).
+def read_points(
+    path: str | Path, images: str | Path | None = None, *, form: str | None = None, category: str | None = None
+) -> PointSet:
+    """Read one point per object, in any form that `sapnet-pipe generate-bags` takes (docs/points.md).
 
     Args:
-        path: The file.
+        path: The file, or a folder of files.
         images: Folder of the photographs, which a table needs: it does not say how large they are.
+        form: Name of the form, such as ``cvat``, if it is not to be told by the content.
+        category: Of the points for which the file names none.
     Returns: the points in NumPy columns, by image and id; `xy` is (N, 2) float32 in pixels of the original image.
     Raises: UserError for a malformed file, and for a point outside its image.
     """
-    return read_point_file(Path(path), None if images is None else Path(images))
+    return read_point_file(Path(path), None if images is None else Path(images), form=form, category=category)
 
 
 def open_bags(path: str | Path) -> BagStore:

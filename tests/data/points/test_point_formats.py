@@ -271,3 +271,11 @@ def test_the_category_is_part_of_what_a_store_remembers_of_its_points(tmp_path, 
     path.write_text("x,y\n4,3\n")
     one, other = (read_points(path, photographs, category=name) for name in ("cat", "dog"))
     assert one.sha256 != other.sha256
+
+
+def test_fractions_of_the_sides_are_not_taken_for_pixels(tmp_path):
+    (tmp_path / "photographs").mkdir()
+    Image.new("RGB", (640, 480)).save(tmp_path / "photographs" / "b.png")
+    (tmp_path / "a.csv").write_text("image,x,y,class\nb.png,0.1,0.2,cat\nb.png,0.5,0.2,cat\nb.png,1,0.9,cat\n")
+    with pytest.raises(UserError, match="shares of width and height"):
+        read_points(tmp_path / "a.csv", tmp_path / "photographs")
