@@ -2,7 +2,9 @@
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Sequence
+from colorsys import hsv_to_rgb
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 _COUNTS = ("clicks", "predictions", "found", "missed", "merged", "doubled", "on_other_class", "without_click")
 _SHARES = ("precision", "recall", "f1")
 _SIDE, _MARGIN = 480, 60
-_COLOURS = ((31, 90, 180), (200, 80, 30), (40, 140, 70), (140, 60, 160), (180, 150, 20), (90, 90, 90))
+_NAMED = 24  # classes that have room in the legend
 
 
 def verdict_report(title: str, verdict: "ClickVerdict", notes: Sequence[str], out: Path | None) -> Report:
@@ -90,7 +92,7 @@ def _row(name: str, row: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _plot(verdict: "ClickVerdict", names: dict[int, str]) -> Image.Image:
-    """Predicted count over clicked count, a dot a photograph and class; on the line both are equal."""
+    """Predicted count over clicked count by class; a dot is as large as its photographs are many, equal on the line."""
     size = _SIDE + 2 * _MARGIN
     canvas = Image.new("RGB", (size + 180, size), (255, 255, 255))
     draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(13)
@@ -108,12 +110,17 @@ def _plot(verdict: "ClickVerdict", names: dict[int, str]) -> Image.Image:
     draw.text((low + _SIDE / 2, high + 32), "clicks", fill=(30, 30, 30), font=font, anchor="mt")
     title = f"predicted count per photograph, score from {verdict.best}"
     draw.text((low, low - 24), title, fill=(30, 30, 30), font=font)
+    step = _SIDE / most
     for number, (key, name) in enumerate(names.items()):
-        colour = _COLOURS[number % len(_COLOURS)]
-        for _, category_id, clicks, predictions in verdict.counts:
-            if category_id == key and (clicks or predictions):
-                x, y = place(clicks, predictions)
-                draw.ellipse((x - 4, y - 4, x + 4, y + 4), outline=colour, width=2)
-        if number < 20:
-            draw.text((high + 16, low + 20 * number), one_line(name)[:24], fill=colour, font=font)
+        colour = tuple(round(255 * part) for part in hsv_to_rgb(number / len(names), 0.8, 0.7))
+        turn = 2 * np.pi * number / len(names)
+        beside = min(0.25 * step, 14.0) if len(names) > 1 else 0.0  # classes of equal counts lie in a ring
+        photographs = Counter((row[2], row[3]) for row in verdict.counts if row[1] == key and (row[2] or row[3]))
+        for counts, times in photographs.items():
+            x, y = place(*counts)
+            x, y = x + beside * np.cos(turn), y + beside * np.sin(turn)
+            radius = 2 + np.sqrt(times)
+            draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
+        if number < _NAMED:
+            draw.text((high + 30, low + 20 * number), one_line(name)[:24], fill=colour, font=font)
     return canvas
