@@ -55,7 +55,9 @@ def show(report: Report, *, as_json: bool, quiet: bool) -> None:
         for line in report.urgent:
             typer.echo(line, err=True)
     if as_json:
-        typer.echo(to_json_line({**report.result, "notes": list(report.notes)}))
+        own = list(report.result.get("notes", ()))
+        notes = own + [note for note in report.notes if note not in own]
+        typer.echo(to_json_line({**report.result, "notes": notes}))
 
 
 def table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
