@@ -149,7 +149,7 @@ def _add_evidence(
     covered: dict[str, dict[str, Covered]] = {}
     for variant, row in rows.items():
         made = {name: of for name in sets if (of := covered_by(tables[variant].get(name, ()))) is not None}
-        if len(made) < len(sets):
+        if not made or len(made) < len(sets):
             continue
         covered[variant] = made
         row["evidence"] = row_evidence(made)

@@ -10,7 +10,7 @@ from typing import Any
 
 from sapnet_pipe.data.bag_store.filesystem import Location
 from sapnet_pipe.data.errors import UserError
-from sapnet_pipe.data.files import read_json
+from sapnet_pipe.data.files import disk_errors, read_json
 from sapnet_pipe.pipeline.ablate.inputs import Inputs
 from sapnet_pipe.pipeline.ablate.keys import key_of, select_key
 from sapnet_pipe.pipeline.ablate.plan import Plan, PlannedRun
@@ -92,8 +92,9 @@ def _on_set(task: Task, name: str) -> Task:
 def result_of(folder: Path) -> dict[str, Any] | None:
     """What a finished run says of itself; None if it is not finished."""
     file = folder / MANIFEST
-    if not file.is_file():
-        return None
+    with disk_errors(file):
+        if not file.is_file():
+            return None
     manifest = read_json(file)
     if not isinstance(manifest, dict) or manifest.get("status") != "complete":
         return None
