@@ -94,7 +94,9 @@ def write_pseudo_labels(
     )
 
 
-def read_pseudo_labels(path: Path, report: FaultReport | None = None, size_of: SizeOf | None = None) -> InstanceDataset:
+def read_pseudo_labels(
+    path: Path, report: FaultReport | None = None, size_of: SizeOf | None = None, *, keep_crowds: bool = False
+) -> InstanceDataset:
     """Read pseudo labels; `extra` of each annotation holds ``score`` and ``alternates`` and the other keys.
 
     Any COCO instance file will do: without `score` and `alternates` it counts as labelled with certainty. As with all
@@ -103,7 +105,7 @@ def read_pseudo_labels(path: Path, report: FaultReport | None = None, size_of: S
     Raises: UserError as `read_instances`, and for a score or an alternate that cannot be used.
     """
     report = report or FaultReport(path)
-    dataset = read_instances(path, report, size_of)
+    dataset = read_instances(path, report, size_of, keep_crowds=keep_crowds)
     for annotation in dataset.annotations:
         for name in _SURENESS:
             _number_of(annotation, name, report)

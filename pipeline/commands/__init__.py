@@ -48,6 +48,7 @@ COMMANDS = {
     "count": Entry(
         "count:count", "Count the objects of predictions: a CSV of numbers and areas per photograph and class."
     ),
+    "export": Entry("export:export", "Write labels or predictions in the form of another tool, and say what is lost."),
     "demo": Entry(
         "demo:demo",
         "The whole job on rendered scenes: three stages, a table and pictures, in minutes on two cores.",

@@ -33,6 +33,7 @@ COMMANDS = {
     "select": f"{SELECT.replace(' --quiet', '')} --out new --truth truth.json",
     "train-seg": f"{TRAIN.replace(' --quiet', '')} --out new --labels run/pseudo_labels.json --val-labels truth.json",
     "predict": "predict --run seg --images images --out new.json --draw drawn --set draw_score=0",
+    "export": "export --labels run/pseudo_labels.json --images images --to yolo --out new",
     "evaluate": "evaluate --truth truth.json --predictions pred.json",
     "evaluate labels": "evaluate --truth truth.json --labels run/pseudo_labels.json",
     "bags verify": "bags verify bags",

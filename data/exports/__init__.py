@@ -1,0 +1,1 @@
+"""Labels and predictions in the forms of other tools; what a form cannot hold is measured as it is written."""
