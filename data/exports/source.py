@@ -1,5 +1,6 @@
 """What is exported: pseudo labels or any COCO instances, or predictions in COCO's results form."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
@@ -30,7 +31,7 @@ class LeftOut:
     below_min_score: int = 0
 
 
-class ExportSource:
+class ExportSource(ABC):
     """The images, categories and objects of a file; masks are decoded as they are written.
 
     Attributes:
@@ -58,8 +59,9 @@ class ExportSource:
             found = (self._object(entry, record) for entry in self._entries.get(record.image_id, ()))
             yield LabelledImage(record, tuple(item for item in found if item is not None))
 
+    @abstractmethod
     def _object(self, entry: Any, record: ImageRecord) -> LabelledObject | None:
-        raise NotImplementedError
+        """The object of an entry; None if it is left out, which is counted."""
 
     def _kept(self, made: LabelledObject, record: ImageRecord) -> LabelledObject | None:
         if made.score is not None and made.score < self._min_score:
