@@ -90,6 +90,16 @@ def inset(ring: Ring, distance: float) -> NDArray[np.float64]:
     return np.asarray(ring[:, :2] + distance * ring[:, 2:], np.float64)
 
 
+def in_pixels(ring: Ring, first: float, last: float) -> NDArray[np.float64]:
+    """(N, 2) float64: each corner in the mask's own pixel there, in shares of a pixel from its left and upper side.
+
+    Args:
+        first, last: The share where the mask begins, from left or from above, and where it ends.
+    """
+    ends = ring[:, 2:] < 0
+    return np.asarray(ring[:, :2] - ends + np.where(ends, last, first), np.float64)
+
+
 def _upright_edge(ring: Ring, x: int, y: int) -> int:
     """The place of the corner after which the ring runs along column line `x` past the pixels of row `y`."""
     after = np.roll(ring, -1, axis=0)

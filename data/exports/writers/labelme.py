@@ -1,7 +1,8 @@
 """labelme: a JSON file for each photograph.
 
 As polygons, the parts of an object share a `group_id` and holes are filled; as masks (labelme 5.3 and later) nothing is
-lost. labelme's converters draw polygons with Pillow, line included: corners are moved inward as for YOLO.
+lost. labelme's converters cut corners to whole pixels and draw the polygon with Pillow, line included. So the corners
+are those of the pixels, moved inward a little: they name the outermost pixels, and the editor shows the mask's edge.
 """
 
 import base64
@@ -18,8 +19,8 @@ from sapnet_pipe.data.exports.photographs import photograph, relative, stems
 from sapnet_pipe.data.exports.record import Crop, FormWriter, LabelledImage, LabelledObject
 from sapnet_pipe.data.exports.shapes.polygons import inset
 from sapnet_pipe.data.exports.shapes.rasters import Polygon, fill_as_labelme
-from sapnet_pipe.data.exports.writers.yolo import INSET
 
+_INSET = 0.02  # pixels
 _VERSION = "5.5.0"  # of the form that is written
 
 
@@ -62,7 +63,7 @@ class Labelme(FormWriter):
         if self.job.options.shape == "mask":
             self.fidelity.add(item.object_id, record.file_name)
             return [common | _mask_shape(crop)]
-        polygons = [np.round(inset(ring, INSET), 3) for ring in self.outlines(crop.mask)]
+        polygons = [np.round(inset(ring, _INSET), 3) for ring in self.outlines(crop.mask)]
         iou = mask_iou(fill_as_labelme(polygons, *crop.mask.shape), crop.mask)
         self.fidelity.add(item.object_id, record.file_name, iou)
         group = {"group_id": number if len(polygons) > 1 else None}

@@ -1,8 +1,9 @@
 """YOLO segmentation: a text file for each photograph, a line for each object, and data.yaml.
 
-A line is the class and one polygon in shares of the width and height. ultralytics and supervision multiply, cut to
-whole pixels and count the pixels on the line as inside. The corners are those of the pixels, moved inward by a fiftieth
-of a pixel: so they name the outermost pixels of the mask by that rule, and the polygon still has the mask's area.
+A line is the class and one polygon in shares of the width and height. Readers multiply, cut (ultralytics) or round
+(supervision) to whole pixels and count the pixels on the line as inside. So the corners lie in the outermost pixels of
+the mask, just short of their centres: both readers find the mask, and what ultralytics fills after it has resized a
+photograph is as large as the mask, not a pixel larger. Polygons along the edges of the pixels would be, by both rules.
 """
 
 import numpy as np
@@ -10,10 +11,10 @@ import numpy as np
 from sapnet_pipe.data.exports.fidelity import mask_iou
 from sapnet_pipe.data.exports.photographs import place_photograph, stems, without_photographs
 from sapnet_pipe.data.exports.record import Crop, FormWriter, LabelledImage
-from sapnet_pipe.data.exports.shapes.polygons import inset, joined
+from sapnet_pipe.data.exports.shapes.polygons import in_pixels, joined
 from sapnet_pipe.data.exports.shapes.rasters import Polygon, fill_as_opencv
 
-INSET = 0.02  # pixels: more than rounding to eight digits and to float32 can move a corner of any photograph
+_PLACE = 0.4, 0.48  # in a pixel: no rounding moves a corner past its centre; two, so that no polygon is without area
 _DIGITS = 8
 
 
@@ -56,7 +57,7 @@ class Yolo(FormWriter):
         """The mask as one polygon in pixels of the image."""
         rings = self.outlines(crop.mask)
         self.fidelity.parts_joined += len(rings) > 1
-        return inset(joined(rings), INSET) + crop.corner
+        return in_pixels(joined(rings), *_PLACE) + crop.corner
 
 
 def _as_read(shares: Polygon, width: int, height: int, crop: Crop) -> Polygon:

@@ -6,7 +6,7 @@ import pytest
 from sapnet_pipe.data.coco.masks import Mask
 from sapnet_pipe.data.exports.fidelity import mask_iou
 from sapnet_pipe.data.exports.shapes.outlines import corners_of, parts_of
-from sapnet_pipe.data.exports.shapes.polygons import bridged, inset, joined, simplified
+from sapnet_pipe.data.exports.shapes.polygons import bridged, in_pixels, inset, joined, simplified
 from sapnet_pipe.data.exports.shapes.rasters import fill_as_coco, fill_as_labelme, fill_as_opencv, fill_centres
 
 
@@ -41,6 +41,7 @@ masks = pytest.mark.parametrize("mask", [pytest.param(mask, id=name.replace(" ",
 def test_the_outline_of_one_pixel_is_its_four_corners_from_the_top_left() -> None:
     (part,) = parts_of(CASES["one pixel"])
     assert part.outer[:, :2].tolist() == [[1, 1], [2, 1], [2, 2], [1, 2]]
+    assert in_pixels(part.outer, 0.25, 0.5).tolist() == [[1.25, 1.25], [1.5, 1.25], [1.5, 1.5], [1.25, 1.5]]
     assert inset(part.outer, 0.25).tolist() == [[1.25, 1.25], [1.75, 1.25], [1.75, 1.75], [1.25, 1.75]]
     assert part.holes == ()
 
@@ -86,8 +87,9 @@ def test_bridges_hold_the_holes_for_every_reader_that_counts_crossings(mask: Mas
     exact = [ring[:, :2].astype(float) for ring in rings]
     np.testing.assert_array_equal(fill_centres(exact, *mask.shape), mask)
     np.testing.assert_array_equal(fill_as_coco(exact, *mask.shape), mask)
-    opencv = np.any([fill_as_opencv(inset(ring, 0.02), *mask.shape) for ring in rings], axis=0)
-    np.testing.assert_array_equal(opencv, mask)
+    for place in ((0.02, 0.02), (0.4, 0.48)):
+        opencv = np.any([fill_as_opencv(in_pixels(ring, *place), *mask.shape) for ring in rings], axis=0)
+        np.testing.assert_array_equal(opencv, mask)
 
 
 @masks
