@@ -98,7 +98,7 @@ def test_torchvision_reads_voc(export: Callable[..., Any], tmp_path: Path) -> No
 def test_supervision_reads_yolo(export: Callable[..., Any], options: dict[str, str]) -> None:
     supervision = package("supervision")
     path, fidelity = export("yolo", **options)
-    found = []
+    found: list[tuple[str, str, Mask]] = []
     for split in ("train", "val"):
         data = supervision.DetectionDataset.from_yolo(
             str(path / "images" / split), str(path / "labels" / split), str(path / "data.yaml"), force_masks=True
