@@ -78,7 +78,7 @@ def click_verdict(
         detections: In the ids of the points, as `detections.checked_detections` gives them.
         exhaustive: Whether every object of the photographs has a click.
     """
-    photos = _photos(points, detections, quiet)
+    photos, ids = _photos(points, detections, quiet), sorted(category.category_id for category in points.categories)
     verdict = ClickVerdict(points.categories, exhaustive)
     for threshold in THRESHOLDS:
         verdict.by_threshold[threshold] = _figures(photos, threshold, verdict)
@@ -89,9 +89,8 @@ def click_verdict(
             if mask_class >= 0:
                 pair = click_class, mask_class
                 verdict.confusion[pair] = verdict.confusion.get(pair, 0) + 1
-        for category in points.categories:
-            clicks, masks = (int((ids == category.category_id).sum()) for ids in (photo.clicks, photo.classes[:kept]))
-            verdict.counts.append((photo.image_id, category.category_id, clicks, masks))
+        numbers = (_by_class(of, ids).tolist() for of in (photo.clicks, photo.classes[:kept]))
+        verdict.counts += [(photo.image_id, *row) for row in zip(ids, *numbers, strict=True)]
     return verdict
 
 
@@ -122,31 +121,30 @@ def _match(photo: _Photo, threshold: float) -> tuple[int, ClickMatch]:
 
 
 def _figures(photos: Sequence[_Photo], threshold: float, verdict: ClickVerdict) -> dict[int | None, dict[str, Any]]:
-    ids = [category.category_id for category in verdict.categories]
-    counts: dict[int | None, dict[str, Any]] = {key: dict.fromkeys(_COUNTED, 0) for key in (*ids, None)}
+    ids = sorted(category.category_id for category in verdict.categories)
+    sums = {name: np.zeros(len(ids), np.int64) for name in _COUNTED}
     for photo in photos:
         kept, match = _match(photo, threshold)
-        classes = photo.classes[:kept]
         wrong = (match.taken < 0) & ~match.doubled & ~match.empty
-        of_clicks = {"clicks": np.ones(len(photo.clicks), bool), "found": match.found, "merged": match.merged}
-        of_masks = {
-            "predictions": np.ones(kept, bool),
-            "doubled": match.doubled,
-            "on_other_class": wrong,
-            "without_click": match.empty,
-        }
-        for key in ids:
-            for name, values in of_clicks.items():
-                counts[key][name] += int(values[photo.clicks == key].sum())
-            for name, values in of_masks.items():
-                counts[key][name] += int(values[classes == key].sum())
-    for name in _COUNTED:
-        counts[None][name] = sum(counts[key][name] for key in ids)
+        masks = {"doubled": match.doubled, "on_other_class": wrong, "without_click": match.empty}
+        for name, values in ({"found": match.found, "merged": match.merged, "clicks": None}).items():
+            sums[name] += _by_class(photo.clicks, ids, values)
+        for name, values in (masks | {"predictions": None}).items():
+            sums[name] += _by_class(photo.classes[:kept], ids, values)
+    sums["missed"] = sums["clicks"] - sums["found"]
+    counts: dict[int | None, dict[str, Any]] = {
+        key: {name: int(values[place]) for name, values in sums.items()} for place, key in enumerate(ids)
+    }
+    counts[None] = {name: int(values.sum()) for name, values in sums.items()}
     for row in counts.values():
-        row["missed"] = row["clicks"] - row["found"]
         judged = row["predictions"] - (0 if verdict.exhaustive else row["without_click"])
         row["precision"] = row["found"] / judged if judged else 0.0
         row["recall"] = row["found"] / row["clicks"] if row["clicks"] else 0.0
         both = row["precision"] + row["recall"]
         row["f1"] = 2 * row["precision"] * row["recall"] / both if both else 0.0
     return counts
+
+
+def _by_class(of: NDArray[np.int64], ids: Sequence[int], chosen: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
+    """(K,) how many of `of`, those that are chosen, have each of the ascending category ids."""
+    return np.bincount(np.searchsorted(ids, of if chosen is None else of[chosen]), minlength=len(ids))

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 from sapnet_pipe.data.coco.document import Category, CocoDocument, ImageRecord, SizeOf
 from sapnet_pipe.data.errors import FaultKind, FaultReport, UserError
 from sapnet_pipe.data.files import parse_json, reading
+from sapnet_pipe.data.points.tool_names import PhotographFinder
 
 MALFORMED = FaultKind(
     "points-malformed",
@@ -107,12 +108,12 @@ class PointsFile:
     """A file that is to be recognised and read. Its bytes are read once: it may be a pipe, or change.
 
     Attributes:
-        images_dir: Image folder, among whose photographs a tool's own name of one is looked up; None if not known.
+        photographs: Those of the image folder, among which a tool's own name of one is looked up.
         category: Of the clicks whose file names none.
     """
 
-    def __init__(self, path: Path, images_dir: Path | None = None, category: str | None = None) -> None:
-        self.path, self.images_dir, self.category = path, images_dir, category
+    def __init__(self, path: Path, photographs: PhotographFinder, category: str | None = None) -> None:
+        self.path, self.photographs, self.category = path, photographs, category
 
     @cached_property
     def content(self) -> bytes:

@@ -31,7 +31,6 @@ from sapnet_pipe.data.errors import FaultKind, FaultReport, UserError
 from sapnet_pipe.data.points.click_file import MALFORMED, NO_POINTS, ClickFile, ClickForm, PointsFile, SizeOf
 from sapnet_pipe.data.points.marked_photos import POINT_IDS, Mark, MarkedPhoto, click_file
 from sapnet_pipe.data.points.tool_file import PointsFolder
-from sapnet_pipe.data.points.tool_names import PhotographFinder
 
 _CSV = ClickForm("CSV table")
 _SEPARATORS = (",", ";", "\t")
@@ -127,7 +126,7 @@ def _photos(
 ) -> Iterator[MarkedPhoto]:
     """A photograph with one mark for every line that can be used; those at fault are reported."""
     needed = [column for column in (table.file_name, table.x, table.y, table.category) if column is not None]
-    own_name = None if table.file_name is not None else PhotographFinder(file.images_dir).photograph_of(file.path)
+    own_name = None if table.file_name is not None else file.photographs.photograph_of(file.path)
     filled = 0
     for cells in lines:
         filled += 1
@@ -247,7 +246,7 @@ def _table_of(header: list[str], where: str, separator: str, file: PointsFile, r
 def _may_miss(column: str, file: PointsFile) -> bool:
     """Whether a table can do without a column: the file's name tells the photograph, an option the class."""
     if column == "file_name":
-        return PhotographFinder(file.images_dir).photograph_of(file.path) is not None
+        return file.photographs.photograph_of(file.path) is not None
     return column == "category" and file.category is not None
 
 

@@ -24,7 +24,6 @@ from sapnet_pipe.data.points.click_file import (
     SizeOf,
     moved_inside,
 )
-from sapnet_pipe.data.points.tool_names import PhotographFinder
 
 NO_CATEGORY = FaultKind("csv-category", "points name no category", "Name the object's category")
 POINT_IDS = FaultKind(
@@ -100,11 +99,10 @@ def click_file(
         dropped: What the reader leaves out, by reason; read once `photos` has come to its end.
     Raises: UserError if image sizes are needed and there is no image folder; for a fault if `report` raises it.
     """
-    finder = PhotographFinder(file.images_dir)
     listed: list[tuple[str, MarkedPhoto]] = []
     for photo in photos:
         try:
-            listed.append((finder.find(photo.name, file=file.path, field=photo.where), photo))
+            listed.append((file.photographs.find(photo.name, file=file.path, field=photo.where), photo))
         except UserError as error:
             report.passed_on(FILE_NAME, error)
     images = _images(listed, size_of, file)

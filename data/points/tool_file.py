@@ -15,6 +15,7 @@ from sapnet_pipe.data.coco.document import SizeOf
 from sapnet_pipe.data.errors import FaultKind, FaultReport, UserError
 from sapnet_pipe.data.points.click_file import NO_POINTS, ClickFile, ClickForm, PointsFile
 from sapnet_pipe.data.points.marked_photos import MarkedPhoto, click_file
+from sapnet_pipe.data.points.tool_names import PhotographFinder
 
 UNREADABLE = FaultKind("tool-file", "cannot be read as the tool's", "Export it again from the tool")
 
@@ -86,7 +87,7 @@ class PointsFolder(PointsFile):
         """Its files and those of the folders in it, by name."""
         paths = (path for path in self.path.rglob("*") if path.is_file() and not path.name.startswith("."))
         ordered = sorted(paths, key=lambda path: path.relative_to(self.path).as_posix())
-        return [PointsFile(path, self.images_dir, self.category) for path in ordered]
+        return [PointsFile(path, self.photographs, self.category) for path in ordered]
 
     @property
     def sha256(self) -> str:
@@ -100,4 +101,4 @@ class PointsFolder(PointsFile):
 def points_file(path: Path, images_dir: Path | None = None, category: str | None = None) -> PointsFile:
     """The file, or the folder of files, at `path`."""
     kind = PointsFolder if path.is_dir() else PointsFile
-    return kind(path, images_dir, category)
+    return kind(path, PhotographFinder(images_dir), category)

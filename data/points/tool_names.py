@@ -32,6 +32,7 @@ class PhotographFinder:
 
     def __init__(self, root: Path | None) -> None:
         self._root = root
+        self._found: dict[str, str] = {}
 
     def find(self, name: Any, *, file: str | PathLike[str], field: str) -> str:
         """The name in the image folder.
@@ -42,6 +43,11 @@ class PhotographFinder:
         """
         if not is_text(name):
             return check_file_name(file, field, name)
+        if name not in self._found:
+            self._found[name] = self._find(name, file, field)
+        return self._found[name]
+
+    def _find(self, name: str, file: str | PathLike[str], field: str) -> str:
         tried = list(dict.fromkeys(_readings(name)))
         if self._root is None:
             return check_file_name(file, field, next((one for one in tried if _is_inside(one)), name))

@@ -1,6 +1,6 @@
 """`sapnet-pipe count`: how many objects, and how large, of every class in every photograph."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 
 from pydantic import Field
@@ -53,13 +53,16 @@ def count(inputs: CountInputs) -> Report:
         for found in [areas[image.image_id, category.category_id]]
     ]
     write_table(inputs.out, ("image", "class", "count", "area_pixels", "area_share"), rows)
-    counted = sum(row[2] for row in rows)
+    by_class = Counter[str]()
+    for _, name, number, *_ in rows:
+        by_class[name] += number
+    counted = by_class.total()
     result = {
         "counted": counted,
         "below_threshold": len(kept) - counted,
         "threshold": inputs.threshold,
         "images": len(alignment.truth.images),
-        "by_class": {category.name: sum(row[2] for row in rows if row[1] == category.name) for category in categories},
+        "by_class": {category.name: by_class[category.name] for category in categories},
         "written": str(inputs.out),
     }
     return Report(f"{counted} objects counted in {inputs.out}", result, notes=alignment.notes)

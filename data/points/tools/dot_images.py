@@ -12,7 +12,6 @@ import numpy as np
 
 from sapnet_pipe.data.points.click_file import ClickForm, PointsFile
 from sapnet_pipe.data.points.marked_photos import Mark, MarkedPhoto
-from sapnet_pipe.data.points.tool_names import PhotographFinder
 
 FORM = ClickForm("dot image", shift=0.5)
 _MOST = 0.2  # of the pixels: what has more on it is no image of dots
@@ -32,7 +31,7 @@ def photos(file: PointsFile, dropped: Counter[str]) -> Iterator[MarkedPhoto]:
     dots = np.asarray(colours.any(axis=2))
     if dots.mean() > _MOST:
         raise ValueError(f"{dots.mean():.0%} of its pixels are not black, so that it is no image of dots")
-    name = PhotographFinder(file.images_dir).photograph_of(file.path)
+    name = file.photographs.photograph_of(file.path)
     height, width = dots.shape
     photo = MarkedPhoto(name or file.path.name, "name", size=(height, width))
     _, _, statistics, centres = cv2.connectedComponentsWithStats(np.asarray(dots, np.uint8), connectivity=8)

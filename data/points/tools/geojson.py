@@ -10,7 +10,6 @@ from typing import Any
 
 from sapnet_pipe.data.points.click_file import ClickForm, PointsFile
 from sapnet_pipe.data.points.marked_photos import Mark, MarkedPhoto
-from sapnet_pipe.data.points.tool_names import PhotographFinder
 
 FORM = ClickForm("GeoJSON", slack=1.0)
 _CLASS = ("class", "label", "category", "species", "name")
@@ -24,7 +23,7 @@ def recognises(file: PointsFile) -> bool:
 
 def photos(file: PointsFile, dropped: Counter[str]) -> Iterator[MarkedPhoto]:
     """The photograph of each feature, those of one photograph one after the other."""
-    own = PhotographFinder(file.images_dir).photograph_of(file.path) or file.path.stem
+    own = file.photographs.photograph_of(file.path) or file.path.stem
     for number, feature in enumerate(_features(file.json)):
         properties, geometry = feature.get("properties") or {}, feature.get("geometry") or {}
         where = f"features[{number}]"

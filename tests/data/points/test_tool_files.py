@@ -3,26 +3,19 @@
 import copy
 import json
 import random
+from collections import Counter
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from sapnet_pipe.data.errors import UserError
+from sapnet_pipe.data.points import tool_names
 from sapnet_pipe.data.points.reader import read_points
 
 # (photograph, x, y, class) in our frame; b.png is 40 wide and 20 high.
 CLICKS = [("a.png", 2.5, 3.5, "cat"), ("b.png", 30.5, 10.5, "cat"), ("b.png", 4.5, 16.5, "dog")]
 SIZES = {"a.png": (10, 20), "b.png": (20, 40)}
-
-
-@pytest.fixture
-def photographs(tmp_path):
-    folder = tmp_path / "photographs"
-    folder.mkdir()
-    for name, (height, width) in SIZES.items():
-        Image.new("RGB", (width, height)).save(folder / name)
-    return folder
 
 
 def of(name):
@@ -305,3 +298,27 @@ def test_a_damaged_file_is_read_or_refused_in_one_line(tmp_path, photographs, wr
             refusals.append(str(error))
     assert refusals
     assert not any("\n" in line for line in refusals)
+
+
+def test_the_photographs_are_listed_once_for_a_folder_of_tables_and_a_name_is_looked_up_once(
+    tmp_path, photographs, monkeypatch
+):
+    calls = Counter[str]()
+
+    def counted(name):
+        real = getattr(tool_names, name)
+
+        def call(*given, **more):
+            calls[name] += 1
+            return real(*given, **more)
+
+        monkeypatch.setattr(tool_names, name, call)
+
+    counted("photographs_in")
+    counted("find_photograph")
+    folder = tmp_path / "clicks"
+    folder.mkdir()
+    for name in "ab":
+        (folder / f"{name}.csv").write_text("index,axis-0,axis-1\n0,3,4\n1,5,6\n")
+    assert len(read_points(folder, photographs, category="cell")) == 4
+    assert calls == {"photographs_in": 1, "find_photograph": 2}

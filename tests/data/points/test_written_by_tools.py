@@ -4,21 +4,11 @@ import importlib
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from sapnet_pipe.data.points.reader import read_points
 from tests.data.points.test_tool_files import CLICKS, SIZES, of
 
 NAMES = ["cat", "dog"]
-
-
-@pytest.fixture
-def photographs(tmp_path):
-    folder = tmp_path / "photographs"
-    folder.mkdir()
-    for name, (height, width) in SIZES.items():
-        Image.new("RGB", (width, height)).save(folder / name)
-    return folder
 
 
 def check(path, photographs):
